@@ -1,0 +1,254 @@
+"""The only guard: namespace, axis, dtype and validation of what callers hand in.
+
+Everything behind this file may assume: floating logits in the compute dtype, states on the last axis, a
+temperature in [0, inf] that broadcasts against the batch, and no array that is silently of the wrong kind.
+Libraries are recognised without importing them.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import array_api_compat.numpy
+import numpy as np
+
+Result = TypeVar("Result")
+Array = Any  # an array of NumPy, PyTorch, JAX or any library that follows the array API standard
+
+HALF_TYPES = ("float16", "bfloat16")
+FLOAT_TYPES = ("float32", "float64")
+
+
+# -- which library, and may its values be looked at ------------------------------------------------------
+
+
+def is_torch(x: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def is_jax(x: Any) -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(x, jax.Array)
+
+
+def is_array(x: Any) -> bool:
+    return isinstance(x, (np.ndarray, np.generic)) or is_torch(x) or hasattr(x, "__array_namespace__")
+
+
+def is_traced(x: Any) -> bool:
+    """True where values cannot be read: under jit, compile, vmap and other function transforms."""
+    if is_torch(x):
+        torch = sys.modules["torch"]
+        functorch = torch._C._functorch
+        return torch.compiler.is_compiling() or (
+            functorch.maybe_current_level() is not None and functorch.is_functorch_wrapped_tensor(x)
+        )
+    return is_jax(x) and isinstance(x, sys.modules["jax"].core.Tracer)
+
+
+def namespace(*arrays: Any) -> Any:
+    """The array API namespace of the first argument that is an array; NumPy where none is."""
+    for x in arrays:
+        if is_torch(x):
+            import array_api_compat.torch as xp
+
+            return xp
+        if is_jax(x):
+            return sys.modules["jax"].numpy
+        if is_array(x) and not isinstance(x, (np.ndarray, np.generic)):
+            return x.__array_namespace__()
+    return array_api_compat.numpy
+
+
+def silent(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Overflow and 0/0 on the way to a limit are meant where this is used: NumPy need not warn of them."""
+
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Result:
+        firsts = (a[0] if isinstance(a, tuple) else a for a in args)
+        if any(isinstance(a, (np.ndarray, np.generic)) for a in firsts):
+            with np.errstate(all="ignore"):
+                return function(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+def dtype_name(x: Any) -> str:
+    return str(x.dtype).removeprefix("torch.").rpartition(".")[2]
+
+
+def describe(x: Any) -> str:
+    """Shape and dtype of an argument, for error messages."""
+    if is_array(x):
+        return f"shape {tuple(x.shape)}, {dtype_name(x)}"
+    return f"{type(x).__name__} {x!r}"[:80]
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """The same memory as a NumPy array where that is possible (never for bfloat16, which NumPy lacks)."""
+    if is_torch(x):
+        x = x.detach()
+        torch = sys.modules["torch"]
+        return (x.float() if x.dtype == torch.bfloat16 else x).cpu().numpy()
+    x = np.asarray(x)
+    return x.astype(np.float32) if x.dtype.name == "bfloat16" else x
+
+
+def like(values: Any, x: Any) -> Any:
+    """NumPy `values` as the kind of array that `x` is, on its device."""
+    if is_torch(x):
+        torch = sys.modules["torch"]
+        return torch.as_tensor(np.asarray(values), device=x.device)
+    return values if isinstance(x, (np.ndarray, np.generic)) else namespace(x).asarray(values)
+
+
+def state_index(z: Array) -> Array:
+    """0, 1, 2, ... along the last axis, on the device of `z`."""
+    xp = namespace(z)
+    return xp.arange(z.shape[-1], device=z.device) if is_torch(z) else xp.arange(z.shape[-1])
+
+
+# -- logits ----------------------------------------------------------------------------------------------
+
+
+def as_array(x: Any, name: str) -> Array:
+    """`x` itself if it is an array, else a NumPy array of it (a list of rows, say)."""
+    if is_array(x):
+        return x
+    try:
+        values = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name}: rows must have the same length; got {type(x).__name__}") from error
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: must be an array of numbers; got {describe(x)}")
+    return values
+
+
+def as_logits(logits: Any, axis: int = -1, name: str = "logits") -> Array:
+    """Floating logits in the compute dtype (half types become float32) with the states on the last axis."""
+    z = as_array(logits, name)
+    xp = namespace(z)
+    kind = dtype_name(z)
+    if kind not in FLOAT_TYPES + HALF_TYPES:
+        hint = " (are these labels?)" if "int" in kind or kind == "bool" else ""
+        raise TypeError(f"{name}: must be floating point{hint}; got {describe(z)}; convert with float32")
+    if z.ndim == 0:
+        raise ValueError(f"{name}: must have an axis of states; got {describe(z)}; reshape to (1, states)")
+    if not -z.ndim <= axis < z.ndim:
+        raise ValueError(f"axis: must name an axis of {name}; got {axis} for {describe(z)}")
+    if z.shape[axis] == 0:
+        raise ValueError(f"{name}: must have at least one state; got {describe(z)}")
+    if axis not in (-1, z.ndim - 1):
+        z = xp.moveaxis(z, axis, -1)
+    return xp.astype(z, xp.float32) if kind in HALF_TYPES else z
+
+
+def should_check(check: bool | None, *arrays: Any) -> bool:
+    """Whether values may and shall be looked at: never under a trace, else as asked, else yes."""
+    return False if any(is_traced(x) for x in arrays) else check is not False
+
+
+def first_true(mask: Any) -> int:
+    """Index of the first True in row-major order."""
+    return int(np.argmax(np.asarray(to_numpy(mask)).reshape(-1)))
+
+
+def require_rows(top: Array, name: str = "logits", offset: int = 0) -> None:
+    """Raise unless the maximum of every row is finite: NaN, +inf and rows of only -inf all show there."""
+    xp = namespace(top)
+    finite = xp.isfinite(top)
+    if bool(xp.all(finite)):
+        return
+    row = first_true(~finite)
+    value = float(to_numpy(top).reshape(-1)[row])
+    raise_bad_row(name, row + offset, value, () if offset else tuple(top.shape))
+
+
+def raise_bad_row(name: str, row: int, top: float, shape: tuple[int, ...]) -> None:
+    """The error for a row whose maximum `top` is not finite."""
+    what = "NaN" if math.isnan(top) else "+inf" if top > 0 else "no allowed state (all -inf)"
+    place = row if len(shape) < 2 else tuple(int(i) for i in np.unravel_index(row, shape))
+    total = f" of {shape if len(shape) > 1 else shape[0]}" if shape else ""
+    raise ValueError(
+        f"{name}: rows must be finite or -inf with at least one finite value; row {place}{total} has {what}; "
+        "drop or mend it"
+    )
+
+
+# -- temperature, weights, priors ------------------------------------------------------------------------
+
+
+def as_temperature(temperature: Any, z: Array, check: bool | None = None, step: Any = None) -> Array:
+    """A temperature for every row of `z` (states last), in its dtype; objects with `resolve` are asked."""
+    if hasattr(temperature, "resolve"):
+        temperature = temperature.resolve(z, step)
+    xp = namespace(z)
+    if is_traced(temperature) or should_check(check, z):
+        require_temperature(temperature)
+    batch = tuple(z.shape[:-1])
+    if is_array(temperature) and namespace(temperature) is xp:
+        t = xp.astype(temperature, z.dtype)
+    elif is_traced(temperature):
+        raise TypeError("logits: must be of the same library as the traced temperature; got " + describe(z))
+    else:
+        t = xp.asarray(to_numpy(temperature) if is_array(temperature) else temperature, dtype=z.dtype)
+    if is_torch(z) and t.device != z.device:
+        t = t.to(z.device)
+    if tuple(t.shape) == batch:
+        return t
+    try:
+        return xp.broadcast_to(t, batch)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"temperature: must broadcast against the batch {batch}; got shape {tuple(t.shape)}"
+        ) from error
+
+
+def require_temperature(temperature: Any) -> None:
+    """Raise unless every temperature is a number in [0, inf]."""
+    if is_traced(temperature):
+        return
+    t = to_numpy(temperature) if is_array(temperature) else np.asarray(temperature)
+    if t.dtype.kind not in "iuf":
+        raise TypeError(f"temperature: must be a number, an array or a Temperature; got {describe(temperature)}")
+    good = t >= 0  # False for NaN as well
+    if not np.all(good):
+        i = int(np.argmin(good))
+        raise ValueError(
+            f"temperature: must lie in [0, inf]; got {float(t.reshape(-1)[i])}"
+            + (f" at index {i}" if t.size > 1 else "")
+        )
+
+
+def as_log_prior(log_prior: Any, z: Array, check: bool | None = None) -> Array | None:
+    """Log weights q of the states, broadcast against the logits; -inf forbids a state."""
+    if log_prior is None:
+        return None
+    xp = namespace(z)
+    q = log_prior if is_array(log_prior) and namespace(log_prior) is xp else like(np.asarray(log_prior), z)
+    q = xp.astype(q, z.dtype)
+    try:
+        q = xp.broadcast_to(q, tuple(z.shape))
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"log_prior: must broadcast against the logits {tuple(z.shape)}; got {describe(log_prior)}"
+        ) from error
+    if should_check(check, z, q):
+        bad = xp.isnan(q) | (q == xp.inf)
+        if bool(xp.any(bad)):
+            raise ValueError(f"log_prior: must be finite or -inf; got NaN or +inf at index {first_true(bad)}")
+    return q
+
+
+def rows_of(z: Array) -> np.ndarray:
+    """CPU logits as a read-only (rows, states) NumPy view; copies only what cannot be viewed."""
+    flat = to_numpy(z).reshape(-1, z.shape[-1])
+    view = flat.view()
+    view.flags.writeable = False
+    return view

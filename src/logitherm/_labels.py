@@ -1,0 +1,65 @@
+"""The guard of what goes with the rows of the logits: one integer label and one weight a row, as flat NumPy arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from logitherm._array import as_array, describe, dtype_name, to_numpy
+
+
+def as_labels(labels: Any, batch_shape: tuple[int, ...], classes: int) -> np.ndarray:
+    """Labels of a batch as a flat int64 array, each in [0, classes)."""
+    given = as_array(labels, "labels")
+    kind = dtype_name(given)
+    if "int" not in kind and math.prod(given.shape):  # an empty list is a float array to NumPy
+        hint = " (soft labels are another argument)" if "float" in kind else ""
+        raise TypeError(f"labels: must be integers{hint}; got {describe(given)}; convert with int64")
+    if tuple(given.shape) != tuple(batch_shape):
+        one_hot = tuple(given.shape) == (*batch_shape, classes)
+        mend = "take the argmax of one-hot rows" if one_hot else "give one label a row"
+        raise ValueError(f"labels: must have the batch shape {tuple(batch_shape)}; got {describe(given)}; {mend}")
+    flat = to_numpy(given).reshape(-1)
+    bad = (flat < 0) | (flat >= classes)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"labels: must lie in [0, {classes}); {place(row, batch_shape)} has {int(flat[row])}"
+            f" ({int(bad.sum())} such in all); drop or mend it"
+        )
+    return flat.astype(np.int64, copy=False)
+
+
+def as_weights(weights: Any, batch_shape: tuple[int, ...]) -> np.ndarray | None:
+    """Weights of a batch as a flat float64 array, finite, nonnegative and not all zero; None stays None."""
+    if weights is None:
+        return None
+    given = as_array(weights, "weights")
+    if not any(kind in dtype_name(given) for kind in ("float", "int", "bool")):
+        raise TypeError(f"weights: must be real numbers; got {describe(given)}; convert with float64")
+    if tuple(given.shape) != tuple(batch_shape):
+        raise ValueError(
+            f"weights: must have the batch shape {tuple(batch_shape)}; got {describe(given)}; give one weight a row"
+        )
+    flat = to_numpy(given).reshape(-1).astype(np.float64, copy=False)
+    bad = ~((flat >= 0) & (flat < math.inf))  # True for NaN as well
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"weights: must be finite and not negative; {place(row, batch_shape)} has {float(flat[row])};"
+            " drop or mend it"
+        )
+    with np.errstate(over="ignore"):
+        total = float(flat.sum()) if flat.size else 1.0
+    if not 0 < total < math.inf:
+        raise ValueError(f"weights: must sum to a finite number above 0; got the sum {total}; mend or rescale them")
+    return flat
+
+
+def place(row: int, batch_shape: tuple[int, ...]) -> str:
+    """A row of a flattened batch in the words of the caller's own shape."""
+    if len(batch_shape) < 2:
+        return f"row {row}"
+    return f"row {tuple(int(i) for i in np.unravel_index(row, batch_shape))}"

@@ -1,0 +1,27 @@
+"""The command line: each command reads files, makes one library call, and prints a table or JSON.
+
+Exit codes: 0 done, 1 bad input (one line on stderr), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import click
+
+from logitherm.cli import apply, calibrate, demo, evaluate
+from logitherm.cli.output import survive_narrow_encodings
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(package_name="logitherm", message="logitherm %(version)s")
+def main() -> None:
+    """A thermometer and thermostat for every softmax.
+
+    Files of logits: .npz, .npy, .csv, .parquet, .safetensors, .pt. Try `logitherm demo` first.
+    """
+    survive_narrow_encodings()
+
+
+for _module in (calibrate, evaluate, apply, demo):
+    main.add_command(_module.command)

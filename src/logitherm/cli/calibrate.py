@@ -1,0 +1,187 @@
+"""`logitherm calibrate`: the temperature a classifier's held-out logits need, and what it mends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from logitherm.cli import options
+from logitherm.cli.output import Tell, console, note, print_json, progress, reports_errors, warn
+
+if TYPE_CHECKING:
+    from logitherm.io import LogitData
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to calibrate and what to write."""
+
+    method: str = "temperature"
+    bins: int = 15
+    seed: int = 0
+    zero_labels: str = "raise"
+    report: Path | None = None
+    save: Path | None = None
+    force: bool = False
+    as_json: bool = False
+    name: str | None = None
+
+
+@click.command("calibrate", epilog="Example: logitherm calibrate val.npz test.npz --save calibrator.json")
+@click.argument("val", type=options.FILE)
+@click.argument("test", type=options.FILE, required=False)
+@options.options(
+    click.option(
+        "--method", type=click.Choice(["temperature"]), default="temperature", show_default=True, help="The calibrator."
+    ),
+    options.labels,
+    click.option("--test-labels", type=options.FILE, metavar="FILE", help="Labels of TEST, where its file has none."),
+    options.probabilities,
+    options.zero_labels,
+    options.bins,
+    options.seed,
+    options.report,
+    click.option("--save", type=options.FILE, metavar="FILE.json", help="Write the calibrator, for `logitherm apply`."),
+    options.as_json,
+    options.force,
+)
+@reports_errors
+def command(
+    val: Path, test: Path | None, labels: Path | None, test_labels: Path | None, probabilities: bool, **chosen: Any
+) -> None:
+    """Fit one temperature on VAL and say what it mends.
+
+    Scores are taken on TEST; without TEST by 5-fold cross-fitting on VAL, so never on what was fitted.
+    """
+    if test is None and test_labels is not None:
+        raise click.UsageError("--test-labels needs TEST, the file of logits they belong to.")
+    choices = Choices(**chosen)
+    check_outputs(choices, inputs=[path for path in (val, test, labels, test_labels) if path is not None])
+    with progress() as tell:
+        data = [read(val, labels, probabilities, tell)]
+        if test is not None:
+            data.append(read(test, test_labels, probabilities, tell))
+        if choices.zero_labels == "raise":
+            require_possible(data)
+        study = run(data, choices, tell)
+        written = write(study, choices, tell)
+    for each in data:
+        remark(each, "those rows are left out")
+    show(study, data, choices, written)
+
+
+def check_outputs(choices: Choices, inputs: list[Path]) -> None:
+    """Whether the files could be written, before any work is done."""
+    from logitherm.io import InputError, check_target
+
+    outputs = [path for path in (choices.report, choices.save) if path is not None]
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise click.UsageError("--report and --save must be two files.")
+    for path in outputs:
+        if path.resolve() in {other.resolve() for other in inputs}:
+            raise InputError(f"{path}: is an input and cannot be the output too; choose another name")
+        check_target(path, force=choices.force)
+
+
+def read(path: Path, labels: Path | None, probabilities: bool, tell: Tell) -> LogitData:
+    from logitherm.io import read_logits
+
+    tell(f"reading {path.name}")
+    return read_logits(path, labels=labels, probabilities=probabilities)
+
+
+def require_possible(data: list[LogitData]) -> None:
+    """Refuse labels of probability zero here, where the file is known."""
+    from logitherm.io import InputError
+
+    for each in data:
+        if each.zero_labels:
+            raise InputError(
+                f"{each.source}: {each.zero_labels} of {each.n} labels have probability zero, so that no temperature "
+                "makes the data possible; mend these rows, or leave them out with --zero-labels exclude"
+            )
+
+
+def run(data: list[LogitData], choices: Choices, tell: Tell) -> Any:
+    from logitherm.calibration import calibrate as fit_and_score
+
+    tell("fitting")
+    val, *rest = data
+    return fit_and_score(
+        val.logits,
+        val.labels,
+        *((rest[0].logits, rest[0].labels) if rest else ()),
+        method=choices.method,
+        bins=choices.bins,
+        seed=choices.seed,
+        zero_labels=choices.zero_labels,
+        name=choices.name or val.source,
+        progress=tell,
+    )
+
+
+def write(study: Any, choices: Choices, tell: Tell) -> list[tuple[str, Path]]:
+    """The files asked for, all made before the first is written."""
+    from logitherm.io import write_whole
+
+    contents: list[tuple[str, Path, str]] = []
+    if choices.report is not None:
+        from logitherm.report import render_report
+
+        tell("drawing the report", 1.0)
+        contents.append(("Report", choices.report, render_report(study)))
+    if choices.save is not None:
+        contents.append(("Calibrator", choices.save, study.calibrator.to_json()))
+    for _, path, text in contents:
+        write_whole(path, text.encode(), force=choices.force)
+    return [(what, path) for what, path, _ in contents]
+
+
+def remark(data: LogitData, consequence: str | None = None) -> None:
+    """What should be known of a file that is not an error; `consequence` is that of labels of probability zero."""
+    if data.hint:
+        warn(f"{data.source}: {data.hint}")
+    if data.zeros:
+        share = f"{data.zeros} of {data.logits.size} probabilities"
+        warn(f"{data.source}: {share} are exactly zero, and stay zero at every temperature")
+    if data.zero_labels and consequence:
+        warn(f"{data.source}: {data.zero_labels} of {data.n} labels have probability zero; {consequence}")
+
+
+def show(study: Any, data: list[LogitData], choices: Choices, written: list[tuple[str, Path]]) -> None:
+    """The study for a person or, with --json, for a program."""
+    if choices.as_json:
+        print_json(as_object(study, data))
+        for what, path in written:
+            note(f"{what}: {path}")
+        return
+    from logitherm.cli import tables
+
+    out = console()
+    out.print(tables.sentences(study.verdict))
+    out.print()
+    out.print(tables.temperature_table(study.fit))
+    out.print()
+    after = f"after\nT = {tables.temperature_text(study.fit)}"
+    out.print(tables.score_table([("before\nT = 1", study.before), (after, study.after)]))
+    out.print(tables.footnote(f"Fitted on {about(data[0])}. Scored on {study.scored_on}. Intervals: bootstrap."))
+    if written:
+        out.print()
+    for what, path in written:
+        out.print(f"  {what:<12}{path}", markup=False, soft_wrap=True)
+
+
+def about(data: LogitData) -> str:
+    return f"{data.source} ({data.n} rows, {data.classes} classes)"
+
+
+def as_object(study: Any, data: list[LogitData]) -> dict[str, Any]:
+    """`study.summary()` with what is known of the files."""
+    files = [
+        {"file": each.source, "kind": each.kind, "n": each.n, "zeros": each.zeros, "zero_labels": each.zero_labels}
+        for each in data
+    ]
+    return {**study.summary(), "val": files[0], "test": files[1] if len(files) > 1 else None}

@@ -1,0 +1,96 @@
+"""`logitherm evaluate`: how honest logits are, as they come or through a calibrator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from logitherm.cli import options
+from logitherm.cli.calibrate import about, read, remark
+from logitherm.cli.output import console, print_json, progress, reports_errors
+
+
+@click.command("evaluate", epilog="Example: logitherm evaluate test.npz --calibrator calibrator.json")
+@click.argument("logits", type=options.FILE)
+@options.options(
+    options.labels,
+    click.option("--calibrator", type=options.FILE, metavar="FILE", help="Score them through this calibrator too."),
+    options.probabilities,
+    options.bins,
+    options.seed,
+    options.as_json,
+)
+@reports_errors
+def command(
+    logits: Path,
+    labels: Path | None,
+    calibrator: Path | None,
+    probabilities: bool,
+    bins: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Score LOGITS against their labels, with intervals."""
+    from logitherm.metrics import evaluate as score
+
+    with progress() as tell:
+        fitted = None if calibrator is None else load(calibrator)
+        data = read(logits, labels, probabilities, tell)
+        tell("scoring")
+        temperatures = [1.0] + ([] if fitted is None else [fitted.temperature_])
+        if fitted is not None:
+            require_classes(fitted, data.classes, logits)
+        scores = [score(data.logits, data.labels, t, bins=bins, seed=seed) for t in temperatures]
+    remark(data, "the NLL is infinite")
+    if as_json:
+        print_json(
+            {
+                "file": data.source,
+                "kind": data.kind,
+                "n": data.n,
+                "classes": data.classes,
+                "zeros": data.zeros,
+                "zero_labels": data.zero_labels,
+                "calibrator": None if calibrator is None else calibrator.name,
+                "temperature": temperatures[-1],
+                **scored(scores[-1]),
+                "uncalibrated": scored(scores[0]) if fitted is not None else None,
+            }
+        )
+        return
+    from logitherm.cli import tables
+
+    out = console()
+    titles = ["as it is"] if fitted is None else ["T = 1", f"T = {tables.number(temperatures[1])}"]
+    out.print(tables.score_table(list(zip(titles, scores, strict=True))))
+    out.print(tables.footnote(f"Scored on {about(data)}. Intervals: bootstrap."))
+
+
+def load(path: Path) -> Any:
+    """A saved calibrator."""
+    from logitherm.calibration import TemperatureScaling
+    from logitherm.io import InputError
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; make one with `logitherm calibrate ... --save {path.name}`")
+    return TemperatureScaling.load(path)
+
+
+def require_classes(fitted: Any, classes: int, path: Path) -> None:
+    """A calibrator belongs to one model; another number of classes is another model."""
+    from logitherm.io import InputError
+
+    known = getattr(fitted, "n_features_in_", classes)
+    if known != classes:
+        raise InputError(f"{path}: must have the {known} classes that the calibrator was fitted to; got {classes}")
+
+
+def scored(evaluation: Any) -> dict[str, Any]:
+    """Plain numbers under their names, their intervals under `intervals`."""
+    from logitherm.cli.tables import SCORES
+
+    each = {key: getattr(evaluation, key) for key, _, _ in SCORES}
+    numbers: dict[str, Any] = {key: score.value for key, score in each.items()}
+    return {**numbers, "intervals": {key: [score.low, score.high] for key, score in each.items()}}

@@ -1,0 +1,40 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path)  # whether a file is there is for the reader to say: bad input, not wrong usage
+
+labels = click.option("--labels", type=FILE, metavar="FILE", help="Labels, where the logits' own file has none.")
+probabilities = click.option(
+    "--probabilities", is_flag=True, help="The rows are probabilities, not logits (never guessed)."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else.")
+force = click.option("--force", is_flag=True, help="Replace files that exist.")
+bins = click.option("--bins", type=click.IntRange(min=1), default=15, show_default=True, help="Bins of the ECE.")
+seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random draw.")
+zero_labels = click.option(
+    "--zero-labels",
+    type=click.Choice(["raise", "exclude"]),
+    default="raise",
+    show_default=True,
+    help="Rows whose label has probability zero: refuse them, or leave them out.",
+)
+report = click.option("--report", type=FILE, metavar="FILE.html", help="Write the report, one offline HTML file.")
+
+
+def options(*all_of_them: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in the order of the help text."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(all_of_them):
+            command = option(command)
+        return command
+
+    return decorate

@@ -1,0 +1,113 @@
+"""Results as people read them, within 80 columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+# attribute of an Evaluation, its name, and the unit it is shown in
+SCORES = (
+    ("accuracy", "Accuracy", "%"),
+    ("nll", "NLL, nats", ""),
+    ("brier", "Brier score", ""),
+    ("ece", "ECE", "%"),
+    ("ece_equal_mass", "ECE, equal mass", "%"),
+    ("classwise_ece", "ECE, class-wise", "%"),
+    ("mce", "Largest bin error", "%"),
+)
+
+
+def number(value: float | None, decimals: int | None = None) -> str:
+    """Fixed decimals, or three significant digits; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:.{decimals}f}" if decimals is not None else f"{value:.3g}"
+
+
+def decimals_of(low: float | None, high: float | None) -> int | None:
+    """The decimals that show the width of an interval to two digits."""
+    if low is None or high is None or not 0 < high - low < math.inf:
+        return None
+    return min(max(1 - math.floor(math.log10(high - low)), 0), 6)
+
+
+def temperature_text(fit: Any) -> str:
+    return number(fit.temperature, decimals_of(*(fit.interval or (None, None))))
+
+
+def temperature_table(fit: Any) -> RenderableType:
+    """T with its interval, and both standard errors."""
+    from rich.table import Table
+
+    decimals = decimals_of(*(fit.interval or (None, None)))
+    finer = None if decimals is None else decimals + 1
+    table = Table.grid(padding=(0, 3))
+    value = number(fit.temperature, decimals)
+    if fit.interval is not None:
+        low, high = (number(end, decimals) for end in fit.interval)
+        value = f"[bold]{value}[/]   {100 * fit.confidence:g} % interval {low} to {high}"
+    table.add_row("  Temperature", value)
+    if fit.standard_error is not None or fit.sandwich_error is not None:
+        errors = f"{number(fit.standard_error, finer)} model-based, {number(fit.sandwich_error, finer)} sandwich"
+        table.add_row("  Standard error", errors)
+    if fit.p_value is not None:
+        chance = "p < 1e-300" if fit.p_value < 1e-300 else f"p = {fit.p_value:.2g}"
+        table.add_row("  Against T = 1", f"{chance} (likelihood ratio)")
+    if not fit.converged:
+        table.add_row("  Solver", "[bold]did not converge[/]")
+    return table
+
+
+def score_table(columns: Sequence[tuple[str, Any]]) -> RenderableType:
+    """Evaluations side by side, each value with its interval."""
+    from rich.box import SIMPLE_HEAD
+    from rich.padding import Padding
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=True, show_edge=False)
+    table.add_column(" ")
+    for title, _ in columns:
+        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column("95 % interval", justify="left", style="dim", no_wrap=True, vertical="bottom")
+    for key, name, unit in SCORES:
+        scores = [getattr(evaluation, key) for _, evaluation in columns]
+        scale = 100.0 if unit else 1.0
+        ends = [(_scaled(score.low, scale), _scaled(score.high, scale)) for score in scores]
+        known = [decimals for low, high in ends if (decimals := decimals_of(low, high)) is not None]
+        decimals = max(known, default=2 if unit else 4)
+        cells = []
+        for score, (low, high) in zip(scores, ends, strict=True):
+            value = number(_scaled(score.value, scale), decimals)
+            cells += [f"[bold]{value}{' %' if unit else ''}[/]"]
+            cells += [f"{number(low, decimals)} to {number(high, decimals)}" if _known(low, high) else ""]
+        table.add_row(name, *cells)
+    return Padding(table, (0, 0, 0, 1))
+
+
+def _known(low: float | None, high: float | None) -> bool:
+    return low is not None and high is not None and not math.isnan(low) and not math.isnan(high)
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else scale * value
+
+
+def footnote(text: str) -> RenderableType:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    return Padding(Text(text, style="dim"), (1, 2, 0, 2))
+
+
+def sentences(verdict: Sequence[str]) -> RenderableType:
+    """The first sentence in bold, the others after it."""
+    from rich.text import Text
+
+    first, rest = verdict[0], verdict[1:]
+    return Text.assemble((first, "bold"), *(f"\n{sentence}" for sentence in rest))

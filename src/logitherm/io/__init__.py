@@ -1,0 +1,16 @@
+"""Logits on disk: read with their labels from the usual formats, checked; written whole or not at all."""
+
+from logitherm.io.errors import InputError, MissingExtra
+from logitherm.io.reading import SUFFIXES, LogitData, read_logits
+from logitherm.io.writing import check_target, write_npz, write_whole
+
+__all__ = [
+    "SUFFIXES",
+    "InputError",
+    "LogitData",
+    "MissingExtra",
+    "check_target",
+    "read_logits",
+    "write_npz",
+    "write_whole",
+]

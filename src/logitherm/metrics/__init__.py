@@ -1,0 +1,29 @@
+"""Scores of a classifier's logits against its labels: numbers only.
+
+Every function takes logits (NumPy, torch, ..., any floating dtype, any batch shape, classes last), integer labels of
+the batch shape and a temperature (a number, one a row, or a `Temperature`). Rows are computed in float64, in blocks of
+about a megabyte, so that memory does not grow with the number of classes; `weights` are nonnegative, one a row, and
+an integer weight is worth that many copies of its row.
+"""
+
+from logitherm.metrics.classwise import classwise_ece
+from logitherm.metrics.evaluation import Evaluation, Score, evaluate
+from logitherm.metrics.grid import ReliabilityGrid, reliability_grid
+from logitherm.metrics.reliability import Reliability, reliability
+from logitherm.metrics.scores import accuracy, brier, expected_calibration_error, maximum_calibration_error, nll
+
+__all__ = [
+    "Evaluation",
+    "Reliability",
+    "ReliabilityGrid",
+    "Score",
+    "accuracy",
+    "brier",
+    "classwise_ece",
+    "evaluate",
+    "expected_calibration_error",
+    "maximum_calibration_error",
+    "nll",
+    "reliability",
+    "reliability_grid",
+]

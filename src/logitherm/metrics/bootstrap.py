@@ -1,0 +1,56 @@
+"""Bootstrap by random weights: a replicate is a weighted sum, so that resampling is a matrix product and copies no row.
+
+Each row gets an independent Poisson(1) weight in each replicate (Hanley & MacGibbon 2006; Chamandy et al. 2012), the
+limit of the multinomial counts of resampling rows. All scores are ratios of sums, for which the two agree up to 1/n.
+Independent weights can be drawn for a block of rows and forgotten, so memory does not grow with the number of rows.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+
+HELD_VALUES = 1 << 20  # random weights held at a time: 8 MB
+_LEVELS = 1 << 16
+
+
+@cache
+def _poisson_quantiles() -> np.ndarray:
+    """The Poisson(1) count at each of 2^16 equally likely levels: one table look-up a draw, 6 times numpy's speed."""
+    cumulative = np.cumsum([math.exp(-1.0) / math.factorial(k) for k in range(16)])
+    return np.searchsorted(cumulative, (np.arange(_LEVELS) + 0.5) / _LEVELS).astype(np.float64)
+
+
+def draw_counts(rng: np.random.Generator, rows: int, replicates: int) -> np.ndarray:
+    """How often each row occurs in each replicate: float64, shape (rows, replicates)."""
+    return _poisson_quantiles()[rng.integers(0, _LEVELS, size=(rows, replicates), dtype=np.uint16)]
+
+
+def resampled_sums(columns: np.ndarray, starts: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
+    """Sums of `columns` (n, m) over each run of rows that begins at one of `starts`: (runs, m, replicates)."""
+    stops = np.append(starts[1:], len(columns))
+    sums = np.zeros((len(starts), columns.shape[1], replicates))
+    step = max(1, HELD_VALUES // max(1, replicates))
+    for run, (start, stop) in enumerate(zip(starts, stops)):
+        for first in range(start, stop, step):
+            part = columns[first : min(first + step, stop)]
+            sums[run] += part.T @ draw_counts(rng, len(part), replicates)
+    return sums
+
+
+def interval(value: float, replicates: np.ndarray, level: float, *, recentre: bool = False) -> tuple[float, float]:
+    """Percentile interval that holds `value`; NaN without replicates.
+
+    `recentre` is for errors in [0, 1] that resampling biases upward (each replicate adds its noise to the absolute
+    gaps of the sample): the replicates are moved to have the value as their mean.
+    """
+    if not len(replicates):
+        return math.nan, math.nan
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(replicates, tails, method="nearest")  # no interpolation: it makes NaN of two infinities
+    if recentre:
+        shift = value - replicates.mean()
+        low, high = max(low + shift, 0.0), min(high + shift, 1.0)
+    return min(float(low), value), max(float(high), value)

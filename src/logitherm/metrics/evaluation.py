@@ -1,0 +1,196 @@
+"""All scores of a classifier at once, each with a bootstrap interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from logitherm._array import Array
+from logitherm.metrics.binning import bin_edges, bin_index, bin_sums, expected_error, largest_error
+from logitherm.metrics.bootstrap import draw_counts, interval, resampled_sums
+from logitherm.metrics.classwise import classwise_errors
+from logitherm.metrics.options import as_count, as_level, finite_or_none
+from logitherm.metrics.rows import Inputs, Rows, as_inputs, row_statistics, weighted_mean
+
+CLASSWISE_PRODUCTS = 10**10  # rows * classes * replicates: about a third of a second of matrix products
+CLASSWISE_LEAST = 100
+CLASSWISE_HELD = 1 << 22  # sums held at a time: 32 MB
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score and its bootstrap interval, low <= value <= high; NaN bounds where none was asked for."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """For JSON: what is not finite is None."""
+        return {name: finite_or_none(value) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of `evaluate`."""
+
+    n: int
+    classes: int
+    accuracy: Score
+    nll: Score
+    brier: Score
+    ece: Score
+    ece_equal_mass: Score
+    classwise_ece: Score
+    mce: Score
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value.to_dict() if isinstance(value, Score) else value for name, value in values.items()}
+
+
+def evaluate(
+    logits: Array,
+    labels: Array,
+    temperature: Any = 1.0,
+    *,
+    bins: int = 15,
+    bootstrap: int = 1000,
+    confidence: float = 0.95,
+    seed: int | np.random.Generator = 0,
+    weights: Array | None = None,
+) -> Evaluation:
+    """Accuracy, NLL, Brier score and calibration errors of softmax(logits / temperature), each with an interval.
+
+    The values are those of the functions of the same names. The intervals come from the Poisson bootstrap over rows, which
+    must be independent of each other. Accuracy, NLL and Brier score: the percentile interval. Calibration errors (ece,
+    ece_equal_mass, classwise_ece, mce): the percentile interval moved to have the value as its mean, within [0, 1], because
+    a replicate adds its own noise to absolute gaps and lies too high. Such an interval covers the expectation of the
+    estimate *for this number of rows and these bins*, which exceeds the calibration error of endless data: even of a
+    perfectly calibrated model it does not hold 0. Bins stay as they are in the sample. In a simulation (10 classes,
+    300 and 2000 rows, T from 1 to 2.5 times off) intervals of 95 % held the expected ECE in 94 to 98 % of the samples
+    recentred, 81 to 97 % not, and 61 to 97 % mirrored (the "basic" bootstrap).
+
+    Parameters
+    ----------
+    logits : array, shape (..., classes)
+        Floating scores, NumPy or torch; -inf forbids a class.
+    labels : array of integers, shape (...)
+        Each in [0, classes).
+    temperature : float, array of the batch shape, or Temperature
+        In the units of the logits, 0 <= T <= inf.
+    bins : int
+        Bins of the calibration errors, at least 1.
+    bootstrap : int
+        Replicates; 0 leaves the intervals NaN. The class-wise error, whose replicates cost rows * classes each, takes fewer
+        where rows * classes * replicates exceeds 1e10, but not fewer than 100.
+    confidence : float
+        Coverage aimed at, between 0 and 1.
+    seed : int or numpy.random.Generator
+        Of the bootstrap; nothing touches the global state.
+    weights : array, shape (...), optional
+        Nonnegative weight of each row; 1 unless given. They scale what a row adds and are not frequencies to the
+        bootstrap, which resamples the rows that are there.
+
+    Returns
+    -------
+    Evaluation
+        Attributes n, classes and a `Score` for each name; `to_dict()` for JSON.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `accuracy`; `bins` below 1, `bootstrap` below 0, `confidence` outside (0, 1).
+
+    References
+    ----------
+    Efron & Tibshirani (1993), An introduction to the bootstrap, ch. 13; Hanley & MacGibbon (2006), Creating
+    non-parametric bootstrap samples using Poisson frequencies. Scores: see their functions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> logits = rng.normal(size=(500, 3))
+    >>> scores = evaluate(3 * logits, (logits + rng.gumbel(size=(500, 3))).argmax(axis=1))
+    >>> scores.n, scores.classes, scores.ece.low < scores.ece.value < scores.ece.high
+    (500, 3, True)
+    >>> sorted(scores.to_dict()["nll"])
+    ['high', 'low', 'value']
+    """
+    bins, replicates = as_count(bins, "bins", 1), as_count(bootstrap, "bootstrap", 0)
+    level, rng = as_level(confidence), np.random.default_rng(seed)
+    inputs = as_inputs(logits, labels, temperature, weights)
+    n, classes = inputs.logits.shape
+    rows = row_statistics(inputs, brier=True)
+    scores = _top_label_scores(rows, inputs.weights, bins, replicates, level, rng)
+    classwise = float(classwise_errors(inputs, bins, 1, lambda part: inputs.weights[part, None])[0])
+    resampled = _classwise_replicates(inputs, bins, replicates, rng)
+    scores["classwise_ece"] = Score(classwise, *interval(classwise, resampled, level, recentre=True))
+    return Evaluation(int(n), int(classes), **scores)
+
+
+def _top_label_scores(
+    rows: Rows, weights: np.ndarray, bins: int, replicates: int, level: float, rng: np.random.Generator
+) -> dict[str, Score]:
+    """Every score that needs no more of a row than its statistics.
+
+    Both kinds of bins are intervals of confidence. With the rows in that order they are runs of rows, and one pass of
+    resampled sums over the runs that both share gives all scores.
+    """
+    order = np.argsort(rows.confidence, kind="stable")
+    rows, weights = Rows(*(column[order] for column in rows)), weights[order]
+    gap = rows.confidence - rows.correct
+    edges = [bin_edges(rows.confidence, weights, bins, kind) for kind in ("equal_width", "equal_mass")]
+    wide, even = (bin_index(rows.confidence, e) for e in edges)
+    starts = np.flatnonzero(np.append(True, (np.diff(wide) > 0) | (np.diff(even) > 0)))
+
+    impossible = np.isinf(rows.nll)  # summed apart: 0 * inf is NaN
+    columns = [np.ones(len(gap)), rows.correct, np.where(impossible, 0.0, rows.nll), impossible, rows.brier, gap]
+    sums = resampled_sums(weights[:, None] * np.stack(columns, axis=1), starts, replicates, rng)
+    sums = sums[:, :, sums[:, 0].sum(axis=0) > 0]  # a replicate without rows says nothing
+    mass, correct, nll, infinite, brier, _ = sums.sum(axis=0)
+    replicate_nll = np.where(infinite > 0, math.inf, nll / mass)
+
+    def plain(values: np.ndarray, replicated: np.ndarray) -> Score:
+        value = weighted_mean(values, weights)
+        return Score(value, *interval(value, replicated, level))
+
+    def binned(error: Any, index: np.ndarray, count: int) -> Score:
+        value = float(error(*bin_sums(index, count, weights, weights * gap)))
+        members = (np.arange(count)[:, None] == index[starts]).astype(np.float64)  # runs of each bin
+        replicated = error((members @ sums[:, 0]).T, (members @ sums[:, 5]).T)
+        return Score(value, *interval(value, replicated, level, recentre=True))
+
+    return {
+        "accuracy": plain(rows.correct, correct / mass),
+        "nll": plain(rows.nll, replicate_nll),
+        "brier": plain(rows.brier, brier / mass),
+        "ece": binned(expected_error, wide, len(edges[0]) - 1),
+        "ece_equal_mass": binned(expected_error, even, len(edges[1]) - 1),
+        "mce": binned(largest_error, wide, len(edges[0]) - 1),
+    }
+
+
+def _classwise_replicates(inputs: Inputs, bins: int, replicates: int, rng: np.random.Generator) -> np.ndarray:
+    """Class-wise errors of resampled rows, as many at a time as memory allows."""
+    n, classes = inputs.logits.shape
+    replicates = min(replicates, max(CLASSWISE_LEAST, CLASSWISE_PRODUCTS // (n * classes)))
+    sums = classes + min(
+        classes * (bins - 1), 2 * n
+    )  # of one replicate; rows rarely put two classes above the lowest bin
+    step = max(1, CLASSWISE_HELD // sums)
+    errors = [np.empty(0)]
+    for first in range(0, replicates, step):
+        sets = min(step, replicates - first)
+
+        def resampled(rows: slice, sets: int = sets) -> np.ndarray:
+            return inputs.weights[rows, None] * draw_counts(rng, rows.stop - rows.start, sets)
+
+        errors.append(classwise_errors(inputs, bins, sets, resampled))
+    values = np.concatenate(errors)
+    return values[~np.isnan(values)]

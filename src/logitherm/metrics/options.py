@@ -1,0 +1,53 @@
+"""The guard of the options that several metrics share."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+BINNINGS = ("equal_width", "equal_mass")
+
+
+def as_count(value: Any, name: str, least: int) -> int:
+    """A whole number of at least `least`."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = None
+    if count is None or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: must be an integer; got {type(value).__name__} {value!r}; give {least} or more")
+    if count < least:
+        raise ValueError(f"{name}: must be at least {least}; got {count}; give {least} or more")
+    return count
+
+
+def as_level(confidence: Any) -> float:
+    """The share of the bootstrap distribution that an interval holds, strictly between 0 and 1."""
+    try:
+        level = float(confidence)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"confidence: must be a number; got {type(confidence).__name__} {confidence!r}; give 0.95, say"
+        ) from None
+    if not 0 < level < 1:
+        raise ValueError(f"confidence: must lie between 0 and 1; got {level}; give 0.95, say")
+    return level
+
+
+def as_binning(binning: Any) -> str:
+    if binning not in BINNINGS:
+        raise ValueError(f"binning: must be one of {BINNINGS}; got {binning!r}; give one of them")
+    return str(binning)
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def to_lists(values: np.ndarray) -> Any:
+    """An array as nested lists of numbers and None."""
+    return np.where(np.isfinite(values), values, None).tolist()

@@ -1,0 +1,411 @@
+"""The figures of a calibration report: numbers in, Plotly figure out.
+
+Nothing here computes a statistic: what is drawn is what came in. Every figure comes in a `light` and a `dark` theme.
+Before is orange and after is blue in all of them, a pair that colour-blind readers can tell apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import plotly.graph_objects as go  # type: ignore[import-untyped, unused-ignore]
+
+ThemeName = Literal["light", "dark"]
+Role = Literal["before", "after", "live"]
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of one theme; they are the colours of page.css too."""
+
+    surface: str
+    ink: str
+    muted: str
+    grid: str
+    line: dict[Role, str]
+    soft: dict[Role, str]
+
+    def layout(self, *, height: int, **more: Any) -> dict[str, Any]:
+        """What all figures share: system font, no interaction that would steal a scroll, no decoration."""
+        return {
+            "template": {},
+            "height": height,
+            "autosize": True,
+            "paper_bgcolor": self.surface,
+            "plot_bgcolor": self.surface,
+            "font": {"family": FONT, "size": 13, "color": self.ink},
+            "margin": {"l": 56, "r": 24, "t": 14, "b": 46},
+            "dragmode": False,
+            "hoverlabel": {
+                "bgcolor": self.surface,
+                "bordercolor": self.muted,
+                "font": {"family": FONT, "size": 13, "color": self.ink},
+                "align": "left",
+            },
+            "showlegend": False,
+            **more,
+        }
+
+    def axis(self, title: str, **more: Any) -> dict[str, Any]:
+        """An axis with a quiet grid that cannot be dragged."""
+        return {
+            "title": {"text": title, "font": {"size": 13, "color": self.muted}, "standoff": 8},
+            "tickfont": {"size": 12, "color": self.muted},
+            "gridcolor": self.grid,
+            "linecolor": self.grid,
+            "zeroline": False,
+            "showline": True,
+            "fixedrange": True,
+            **more,
+        }
+
+    def note(self, text: str, **more: Any) -> dict[str, Any]:
+        """A word inside a figure, without an arrow."""
+        return {"text": text, "showarrow": False, "font": {"size": 12, "color": self.muted}, **more}
+
+
+THEMES: dict[ThemeName, Theme] = {
+    "light": Theme(
+        surface="#ffffff",
+        ink="#1b2430",
+        muted="#566170",
+        grid="#e3e7ec",
+        line={"before": "#b8500a", "after": "#0a62a8", "live": "#1b2430"},
+        soft={"before": "rgba(217,110,22,0.20)", "after": "rgba(10,98,168,0.17)", "live": "rgba(27,36,48,0.12)"},
+    ),
+    "dark": Theme(
+        surface="#171c23",
+        ink="#e8ecf1",
+        muted="#a3afbd",
+        grid="#2d3641",
+        line={"before": "#f6a255", "after": "#6cb8f5", "live": "#e8ecf1"},
+        soft={"before": "rgba(246,162,85,0.24)", "after": "rgba(108,184,245,0.24)", "live": "rgba(232,236,241,0.16)"},
+    ),
+}
+
+
+def _midpoints(edges: Sequence[float]) -> list[float]:
+    return [(low + high) / 2 for low, high in itertools.pairwise(edges)]
+
+
+def _widths(edges: Sequence[float]) -> list[float]:
+    return [high - low for low, high in itertools.pairwise(edges)]
+
+
+def _gap_lines(
+    confidence: Sequence[float | None], accuracy: Sequence[float | None]
+) -> tuple[list[float | None], list[float | None]]:
+    """One vertical stroke a bin, from the diagonal to its point; None lifts the pen."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for c, a in zip(confidence, accuracy, strict=True):
+        if c is not None and a is not None:
+            x += [c, c, None]
+            y += [c, a, None]
+    return x, y
+
+
+def reliability(
+    diagram: Mapping[str, Any], *, role: Role, rows: int, classes: int, theme: ThemeName = "light"
+) -> go.Figure:
+    """A reliability diagram with a strip of bin counts below it.
+
+    Limits: an empty bin (None) draws nothing; without `low` and `high` no band is drawn.
+
+    Parameters
+    ----------
+    diagram : mapping
+        `edges` (bins + 1), `count`, `confidence`, `accuracy` and perhaps `low`, `high` (bins each, None where empty).
+    role : {"before", "after", "live"}
+        Which colour it wears.
+    rows : int
+        All rows behind the diagram: the top of the count strip, so that two diagrams compare.
+    classes : int
+        The number of classes K; with few of them the impossible confidences below 1/K are shaded.
+    theme : {"light", "dark"}
+        Its colours.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Traces carry `meta`: "band", "diagonal", "gap", "accuracy", "count", in this order.
+    """
+    look = THEMES[theme]
+    edges = diagram["edges"]
+    middle, width = _midpoints(edges), _widths(edges)
+    confidence, accuracy, count = diagram["confidence"], diagram["accuracy"], diagram["count"]
+    low = diagram.get("low") or [None] * len(count)
+    high = diagram.get("high") or [None] * len(count)
+    banded = [h is not None and b is not None for b, h in zip(low, high, strict=True)]
+    gap_x, gap_y = _gap_lines(confidence, accuracy)
+    traces = [
+        go.Bar(
+            meta="band",
+            x=middle,
+            base=[b if ok else None for b, ok in zip(low, banded, strict=True)],
+            y=[h - b if ok else None for b, h, ok in zip(low, high, banded, strict=True)],
+            width=width,
+            marker={"color": look.soft[role], "line": {"width": 0}},
+            hoverinfo="skip",
+        ),
+        go.Scatter(
+            meta="diagonal",
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            line={"color": look.muted, "width": 1.5, "dash": "dash"},
+            hoverinfo="skip",
+        ),
+        go.Scatter(
+            meta="gap",
+            x=gap_x,
+            y=gap_y,
+            mode="lines",
+            line={"color": look.line[role], "width": 2},
+            opacity=0.55,
+            hoverinfo="skip",
+        ),
+        go.Scatter(
+            meta="accuracy",
+            x=confidence,
+            y=accuracy,
+            customdata=[[n, b, h] for n, b, h in zip(count, low, high, strict=True)],
+            mode="markers",
+            cliponaxis=False,
+            marker={"color": look.line[role], "size": 9, "line": {"color": look.surface, "width": 1.5}},
+            hovertemplate=(
+                "says %{x:.1%}<br>is right %{y:.1%}"
+                + ("<br>95 % interval %{customdata[1]:.1%} to %{customdata[2]:.1%}" if any(banded) else "")
+                + "<br>%{customdata[0]:,} rows<extra></extra>"
+            ),
+        ),
+        go.Bar(
+            meta="count",
+            x=middle,
+            y=count,
+            yaxis="y2",
+            width=[0.86 * w for w in width],
+            marker={"color": look.line[role], "opacity": 0.75, "line": {"width": 0}},
+            hovertemplate="%{y:,} rows<extra></extra>",
+        ),
+    ]
+    notes = [
+        look.note("underconfident", x=0.02, y=0.98, xanchor="left", yanchor="top"),
+        look.note("overconfident", x=0.98, y=0.02, xanchor="right", yanchor="bottom"),
+    ]
+    shapes: list[dict[str, Any]] = []
+    if 1 < classes <= 4:  # with more classes the strip is too thin to be worth a word
+        shapes.append(
+            {
+                "type": "rect",
+                "xref": "x",
+                "yref": "paper",
+                "x0": 0,
+                "x1": 1 / classes,
+                "y0": 0,
+                "y1": 1,
+                "fillcolor": look.grid,
+                "opacity": 0.5,
+                "line": {"width": 0},
+                "layer": "below",
+            }
+        )
+        notes.append(look.note(f"below 1/{classes}:<br>cannot occur", x=0.5 / classes, y=0.5))
+    ticks = {"tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1], "tickformat": ".0%"}
+    decades = math.ceil(math.log10(max(rows, 10)))
+    layout = look.layout(
+        height=440,
+        barmode="overlay",
+        annotations=notes,
+        shapes=shapes,
+        xaxis=look.axis("confidence: what the model says", range=[0, 1.003], anchor="y2", **ticks),
+        yaxis=look.axis("accuracy: what happens", range=[0, 1.01], domain=[0.27, 1], **ticks),
+        yaxis2=look.axis(
+            "rows",
+            type="log",
+            range=[math.log10(0.6), math.log10(max(rows, 10)) + 0.08],
+            domain=[0, 0.2],
+            tickvals=[10**k for k in range(0, decades + 1, 1 + decades // 5)],
+            tickformat="~s",
+        ),
+    )
+    return go.Figure(data=traces, layout=layout)
+
+
+def confidence_histogram(
+    before: Mapping[str, Any], after: Mapping[str, Any], *, theme: ThemeName = "light"
+) -> go.Figure:
+    """How many rows fall in each bin of confidence, before and after side by side.
+
+    Parameters
+    ----------
+    before, after : mapping
+        Reliability diagrams with `edges` and `count`.
+    theme : {"light", "dark"}
+        Its colours.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Two bar traces with `meta` "before" and "after".
+    """
+    look = THEMES[theme]
+    traces = []
+    pairs: list[tuple[Role, Mapping[str, Any], int]] = [("before", before, -1), ("after", after, 1)]
+    for role, diagram, side in pairs:
+        edges = diagram["edges"]
+        traces.append(
+            go.Bar(
+                meta=role,
+                name=role,
+                x=[m + side * 0.22 * w for m, w in zip(_midpoints(edges), _widths(edges), strict=True)],
+                y=diagram["count"],
+                width=[0.42 * w for w in _widths(edges)],
+                customdata=[[low, high] for low, high in itertools.pairwise(edges)],
+                marker={"color": look.line[role], "line": {"width": 0}},
+                hovertemplate=(
+                    role + ": %{y:,} rows<br>confidence %{customdata[0]:.1%} to %{customdata[1]:.1%}<extra></extra>"
+                ),
+            )
+        )
+    layout = look.layout(
+        height=380,
+        barmode="overlay",
+        xaxis=look.axis(
+            "confidence: what the model says",
+            range=[0, 1.003],
+            tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1],
+            tickformat=".0%",
+        ),
+        yaxis=look.axis("rows", rangemode="tozero", tickformat="~s", nticks=6),
+    )
+    return go.Figure(data=traces, layout=layout)
+
+
+def _temperature_window(temperatures: Sequence[float], marked: Sequence[float]) -> tuple[float, float]:
+    """The part of the T axis worth showing: three times colder and hotter than what is marked on it."""
+    low = max(min(temperatures), min(marked) / 3)
+    high = min(max(temperatures), max(marked) * 3)
+    return (low, high) if low < high else (min(temperatures), max(temperatures))
+
+
+def likelihood(curve: Mapping[str, Any], fit: Mapping[str, Any], *, theme: ThemeName = "light") -> go.Figure:
+    """Mean negative log-likelihood of the fitted rows against T on a log axis, with the interval shaded.
+
+    Limits: a fit at a bound (temperature None) marks T = 1 only and shows the whole curve.
+
+    Parameters
+    ----------
+    curve : mapping
+        `temperature` and `nll`, of one length; None or a value of nll that is not finite is a break in the line.
+    fit : mapping
+        `temperature`, `interval`, `confidence`, `nll_before`, `nll_after`; None where undefined.
+    theme : {"light", "dark"}
+        Its colours.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A line with `meta` "nll", and a marker each for "before" (T = 1) and "after" (T-hat).
+    """
+    look = THEMES[theme]
+    temperatures, nll = curve["temperature"], curve["nll"]
+    fitted = fit["temperature"]
+    low, high = fit.get("interval") or (None, None)
+    marked = [t for t in (1.0, fitted, low, high) if t]
+    left, right = _temperature_window(temperatures, marked) if fitted else (min(temperatures), max(temperatures))
+    traces = [
+        go.Scatter(
+            meta="nll",
+            x=temperatures,
+            y=nll,
+            mode="lines",
+            line={"color": look.ink, "width": 2.5},
+            hovertemplate="T = %{x:.3g}<br>NLL %{y:.4f}<extra></extra>",
+        )
+    ]
+    shapes: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    if low is not None or high is not None:
+        shapes.append(
+            {
+                "type": "rect",
+                "yref": "paper",
+                "x0": low if low else left,
+                "x1": high if high is not None else max(right, low or right),
+                "y0": 0,
+                "y1": 1,
+                "fillcolor": look.soft["after"],
+                "line": {"width": 0},
+                "layer": "below",
+            }
+        )
+    hotter = fitted is None or fitted >= 1  # the labels stand on the outer sides of their lines, so they never collide
+    marks: list[tuple[Role, float | None, float | None, str, bool]] = [
+        ("before", 1.0, fit.get("nll_before"), "T = 1<br>as it came", not hotter),
+        ("after", fitted, fit.get("nll_after"), "fitted<br>T = {:.3g}", hotter),
+    ]
+    for role, at, height, words, outside in marks:
+        if not at:
+            continue
+        shapes.append(
+            {
+                "type": "line",
+                "yref": "paper",
+                "x0": at,
+                "x1": at,
+                "y0": 0,
+                "y1": 1,
+                "line": {"color": look.line[role], "width": 1.5, "dash": "dot" if role == "before" else "solid"},
+                "layer": "below",
+            }
+        )
+        notes.append(
+            look.note(
+                words.format(at),
+                x=math.log10(at),
+                yref="paper",
+                y=0.99,
+                yanchor="top",
+                xanchor="left" if outside else "right",
+                xshift=6 if outside else -6,
+                align="left" if outside else "right",
+                font={"size": 13, "color": look.line[role]},
+            )
+        )
+        if height is not None:
+            traces.append(
+                go.Scatter(
+                    meta=role,
+                    x=[at],
+                    y=[height],
+                    mode="markers",
+                    marker={"color": look.line[role], "size": 11, "line": {"color": look.surface, "width": 2}},
+                    hovertemplate="T = %{x:.4g}<br>NLL %{y:.4f}<extra></extra>",
+                )
+            )
+    inside = [v for t, v in zip(temperatures, nll, strict=True) if v is not None and left <= t <= right]
+    inside += [v for v in (fit.get("nll_before"), fit.get("nll_after")) if v is not None]
+    bottom, top = (min(inside), max(inside)) if inside else (0.0, 1.0)
+    room = 0.06 * (top - bottom) or 0.1
+    ticks = [m * 10.0**k for k in range(-6, 7) for m in (1, 2, 5)]
+    layout = look.layout(
+        height=380,
+        shapes=shapes,
+        annotations=notes,
+        xaxis=look.axis(
+            "temperature T (log scale)",
+            type="log",
+            range=[math.log10(left), math.log10(right)],
+            tickvals=[t for t in ticks if left * 0.999 <= t <= right * 1.001],
+            tickformat="~g",
+        ),
+        yaxis=look.axis("mean NLL (nats per row)", nticks=7, range=[bottom - room, top + room]),
+    )
+    return go.Figure(data=traces, layout=layout)

@@ -1,0 +1,326 @@
+"""One offline HTML file from a calibration study: words, table, figures, and a slider over a precomputed grid of T.
+
+The page carries its own Plotly and loads nothing: a Content-Security-Policy in it forbids every request. What the user
+chose (title, file names, verdict) is escaped. page.html, page.css and page.js beside this file are the page itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from html import escape
+from importlib import metadata, resources
+from string import Template
+from typing import Any, Protocol
+
+from logitherm.report.tables import export_tables
+from logitherm.report.words import (
+    DASH,
+    MINUS,
+    NBSP,
+    as_count,
+    as_number,
+    as_percent,
+    as_temperature,
+    decimals_of,
+    fitted_words,
+    interval_words,
+    meaning,
+)
+
+# key, name, unit, which way is better, what it is in plain words
+SCORES = (
+    (
+        "accuracy",
+        "Accuracy",
+        "%",
+        "higher is better",
+        "how often the top answer is right; one temperature leaves it as it is",
+    ),
+    ("nll", "Negative log-likelihood", "", "lower is better", "surprise at the true class, in nats per row"),
+    ("brier", "Brier score", "", "lower is better", "squared distance between probabilities and outcome"),
+    ("ece", "Calibration error (ECE)", "%", "lower is better", "average gap between confidence and accuracy"),
+    ("ece_equal_mass", "ECE, equal-mass bins", "%", "lower is better", "the same, with equally many rows in every bin"),
+    (
+        "classwise_ece",
+        "Class-wise ECE",
+        "%",
+        "lower is better",
+        "the gap of every class's probability, averaged over classes",
+    ),
+    (
+        "mce",
+        "Maximum calibration error",
+        "%",
+        "lower is better",
+        "the largest gap of any bin; noisy where rows are few",
+    ),
+)
+
+
+class Study(Protocol):
+    """What the report needs of a calibration study."""
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """The study in JSON-ready types; None where undefined."""
+        ...
+
+
+# ---- fragments ------------------------------------------------------------------------------------------------------
+
+
+def _about(study: Mapping[str, Any]) -> str:
+    return escape(
+        f"Fitted on {as_count(study['n_fit'])} rows of {study['name']} with {as_count(study['classes'])} classes; "
+        f"scored on {study['scored_on']}."
+    )
+
+
+def _verdict(study: Mapping[str, Any]) -> str:
+    first, *rest = study["verdict"] or ["No verdict was given."]
+    return "\n".join([f'<p class="first">{escape(first)}</p>', *(f"<p>{escape(sentence)}</p>" for sentence in rest)])
+
+
+def _gauge(fit: Mapping[str, Any]) -> str:
+    """T on a log axis of powers of two, with its interval and T = 1."""
+    low, high = fit.get("interval") or (None, None)
+    fitted = fit["temperature"]
+    known = [t for t in (low, fitted, high) if t]
+    start = min(-2, *(math.floor(math.log2(t) - 0.3) for t in known)) if known else -2
+    stop = max(2, *(math.ceil(math.log2(t) + 0.3) for t in known)) if known else 2
+
+    def place(t: float | None, limit: float) -> float:
+        return round(100 * (math.log2(t) - start) / (stop - start), 2) if t else limit
+
+    parts = ['<div class="track"></div>']
+    if fitted or fit.get("at_bound"):
+        left, right = place(low, 0.0), place(high, 100.0)
+        if low is not None or high is not None:
+            parts.append(f'<div class="range" style="left:{left}%;width:{round(right - left, 2)}%"></div>')
+        at = place(fitted, 0.0 if fit.get("at_bound") == "zero" else 100.0)
+        parts.append(f'<div class="dot" style="left:{at}%"></div>')
+    one = place(1.0, 0.0)
+    parts.append(f'<div class="one" style="left:{one}%"></div>')
+    parts.append(f'<div class="one-label" style="left:{one}%">1: honest as it is</div>')
+    step = max(1, math.ceil((stop - start) / 8))
+    for power in range(start - start % step, stop + 1, step):
+        if power >= start:
+            parts.append(f'<div class="tick" style="left:{place(2.0**power, 0.0)}%">{2.0**power:g}</div>')
+    parts.append('<div class="side left">needs cooling</div><div class="side right">needs heating</div>')
+    return f'<div class="gauge" aria-hidden="true">{"".join(parts)}</div>'
+
+
+def _temperature(fit: Mapping[str, Any]) -> str:
+    interval = fit.get("interval") or (None, None)
+    decimals = decimals_of(*interval)
+    errors = None if decimals is None else decimals + 1
+    value_class = "value" if fit["temperature"] is not None else "value words"
+    facts = [
+        ("Standard error, if the calibrated model is right", as_number(fit.get("standard_error"), errors)),
+        ("Standard error, even if it is not (sandwich)", as_number(fit.get("sandwich_error"), errors)),
+        ("Likelihood ratio against T&nbsp;=&nbsp;1", _likelihood_ratio(fit)),
+    ]
+    rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
+    return (
+        f'<div class="temperature"><div><p class="{value_class}">{fitted_words(fit)}</p>'
+        f'<p class="interval">{interval_words(fit)}</p></div>{_gauge(fit)}</div>'
+        f'<dl class="facts">{rows}</dl><p class="meaning">{meaning(fit)}</p>'
+    )
+
+
+def _likelihood_ratio(fit: Mapping[str, Any]) -> str:
+    ratio, p = fit.get("likelihood_ratio"), fit.get("p_value")
+    if ratio is None or p is None:
+        return "undefined"
+    chance = f"p{NBSP}&lt;{NBSP}10<sup>{MINUS}300</sup>" if p < 1e-300 else f"p{NBSP}={NBSP}{as_number(p)}"
+    return f"{as_number(ratio, 1)} ({chance})"
+
+
+def _cell(score: Mapping[str, float | None], unit: str, decimals: int | None, which: str) -> str:
+    shown = {key: as_number(_scaled(score.get(key), unit), decimals) for key in ("value", "low", "high")}
+    suffix = f"{NBSP}%" if unit and score.get("value") is not None else ""
+    known = score.get("low") is not None and score.get("high") is not None
+    interval = f"{shown['low']}{DASH}{shown['high']}" if known else "no interval"
+    return f'<td class="{which}"><b>{shown["value"]}{suffix}</b><small>{interval}</small></td>'
+
+
+def _scaled(value: float | None, unit: str) -> float | None:
+    return None if value is None else 100 * value if unit == "%" else value
+
+
+def _scores(study: Mapping[str, Any]) -> str:
+    rows = []
+    for key, name, unit, better, words in SCORES:
+        before, after = study["before"].get(key), study["after"].get(key)
+        if before is None or after is None:
+            continue
+        most = 2 if unit else 4
+        widths = [
+            decimals_of(_scaled(score.get("low"), unit), _scaled(score.get("high"), unit), most=most)
+            for score in (before, after)
+        ]
+        decimals = max((d for d in widths if d is not None), default=most)
+        rows.append(
+            f'<tr><th scope="row"><b>{name}</b><small>{words}; {better}</small></th>'
+            f"{_cell(before, unit, decimals, 'before')}{_cell(after, unit, decimals, 'after')}</tr>"
+        )
+    head = (
+        f'<tr><th scope="col">Score<small>on {escape(study["scored_on"])}</small></th>'
+        f'<th scope="col">Before<small>T{NBSP}={NBSP}1</small></th>'
+        f'<th scope="col">After<small>{fitted_words(study["fit"])}</small></th></tr>'
+    )
+    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _slider_words(fit: Mapping[str, Any]) -> str:
+    hint = "Heat spreads the probabilities out, cold sharpens them. Move the slider and watch the dots"
+    if fit["temperature"] is None:
+        return hint + ". No finite temperature was fitted, so there is no fitted place to go to."
+    return hint + " meet the line near the fitted temperature."
+
+
+def _likelihood_words(fit: Mapping[str, Any]) -> str:
+    words = "The surprise at the true labels for every T, on the rows of the fit. "
+    if fit["temperature"] is None:
+        where = {"zero": "towards T = 0", "infinite": "as T grows"}.get(fit.get("at_bound") or "")
+        return words + (f"It keeps falling {where}: there is no lowest point." if where else "")
+    return words + f"The fitted T is the lowest point; shaded: its {as_percent(fit['confidence'])} interval."
+
+
+def _export(figure: str, *, image: bool = True) -> str:
+    kinds = ["csv", "json", *(["svg"] if image else [])]
+    buttons = "".join(
+        f'<button type="button" data-export="{kind}" data-figure="{figure}" '
+        f'aria-label="{kind.upper()} of {figure.replace("-", " ")}">{kind.upper()}</button>'
+        for kind in kinds
+    )
+    return f'<span class="exports">{buttons}</span>'
+
+
+def _by_hand(fit: Mapping[str, Any]) -> str:
+    if fit["temperature"] is None:
+        return ""
+    return f"Or divide the logits by {as_temperature(fit)} before the softmax: that is all it does."
+
+
+def _zero_labels(fit: Mapping[str, Any]) -> str:
+    zero = fit.get("zero_labels") or 0
+    words = f"<dt>Zero labels</dt><dd>{as_count(zero)} rows whose true label has probability zero at every T.</dd>"
+    return words if zero else ""
+
+
+def _solver(fit: Mapping[str, Any]) -> str:
+    passes = f" in {fit['passes']} passes over the rows" if fit.get("passes") else ""
+    return passes + ("." if fit.get("converged", True) else ". <b>The solver did not converge.</b>")
+
+
+# ---- data -----------------------------------------------------------------------------------------------------------
+
+
+def _figures(study: Mapping[str, Any], start: int) -> dict[str, dict[str, Any]]:
+    """Every figure in both themes, as Plotly's JSON."""
+    from logitherm.report import figures  # here, so that importing logitherm.report does not load Plotly
+
+    reliability, rows, classes = study["reliability"], study["n_scored"], study["classes"]
+    drawn: dict[str, dict[str, Any]] = {}
+    for theme in figures.THEMES:
+        common: dict[str, Any] = {"rows": rows, "classes": classes, "theme": theme}
+        themed = {
+            "reliability-before": figures.reliability(reliability["before"], role="before", **common),
+            "reliability-after": figures.reliability(reliability["after"], role="after", **common),
+            "slider-diagram": figures.reliability(reliability["grid"]["diagrams"][start], role="live", **common),
+            "confidence-histogram": figures.confidence_histogram(
+                reliability["before"], reliability["after"], theme=theme
+            ),
+            "nll-curve": figures.likelihood(study["nll_curve"], study["fit"], theme=theme),
+        }
+        for name, figure in themed.items():
+            drawn.setdefault(name, {})[theme] = json.loads(figure.to_json())
+    return drawn
+
+
+def _script_json(data: Any) -> str:
+    """JSON that may stand in a script element: no '<' is left that could close it. NaN and infinities raise."""
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("logitherm")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _part(name: str) -> str:
+    return resources.files("logitherm.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def render_report(study: Study, *, title: str | None = None) -> str:
+    """A calibration study as one HTML file that needs nothing else: no network, no other file.
+
+    Limits: a fit at a bound (T = 0 or infinite) is reported as such, without a number; undefined scores say so.
+
+    Parameters
+    ----------
+    study : Study
+        Anything whose `to_dict()` gives the study in JSON-ready types, such as the result of
+        `logitherm.calibration.calibrate`.
+    title : str, optional
+        The heading; by default it names the study. It is escaped.
+
+    Returns
+    -------
+    str
+        The page, about 5 MB, nearly all of it Plotly; write it as UTF-8.
+
+    Raises
+    ------
+    ValueError
+        A NaN or an infinity in the study: undefined numbers are None.
+    """
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped, unused-ignore]
+
+    contents = study.to_dict()
+    fit, temperatures = contents["fit"], contents["reliability"]["grid"]["temperature"]
+    heading = title if title is not None else f"How honest is {contents['name']}?"
+    start = min(range(len(temperatures)), key=lambda i: abs(math.log(temperatures[i])))
+    data = {
+        "study": contents,
+        "stem": re.sub(r"[^A-Za-z0-9_-]+", "-", str(contents["name"])).strip("-") or "study",
+        "tables": export_tables(contents),
+        "figures": _figures(contents, start),
+    }
+    version = _version()
+    parts = {
+        "version": version,
+        "title": escape(heading),
+        "css": _part("page.css"),
+        "about": _about(contents),
+        "verdict": _verdict(contents),
+        "temperature": _temperature(fit),
+        "scores": _scores(contents),
+        "after_label": fitted_words(fit),
+        "slider_max": len(temperatures) - 1,
+        "slider_start": start,
+        "slider_words": _slider_words(fit),
+        "likelihood_words": _likelihood_words(fit),
+        "by_hand": _by_hand(fit),
+        "scored_on": escape(contents["scored_on"]),
+        "solver": _solver(fit),
+        "level": as_percent(1 - fit["confidence"]),
+        "bins": len(contents["reliability"]["before"]["count"]),
+        "zero_labels": _zero_labels(fit),
+        "colophon": f"Made by logitherm {version}".strip() + ". Everything on this page is in this one file.",
+        "scores_export": _export("scores", image=False),
+        "before_export": _export("reliability-before"),
+        "after_export": _export("reliability-after"),
+        "slider_export": _export("slider-diagram"),
+        "histogram_export": _export("confidence-histogram"),
+        "likelihood_export": _export("nll-curve"),
+        "data": _script_json(data),
+        "plotly": get_plotlyjs(),
+        "js": _part("page.js"),
+    }
+    return Template(_part("page.html")).substitute(parts)

@@ -1,0 +1,130 @@
+// Draws the figures of the data block, moves the slider over the precomputed grid, exports the numbers. No number is computed here.
+(() => {
+  "use strict";
+  const DATA = JSON.parse(document.getElementById("logitherm-data").textContent);
+  const GRID = DATA.study.reliability.grid;
+  const FIT = DATA.study.fit;
+  const CONFIG = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false, showTips: false };
+  const PRINT_WIDTH = { "nll-curve": 320, "confidence-histogram": 320, "reliability-before": 320, "reliability-after": 320 };
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const byId = (id) => document.getElementById(id);
+  const slider = byId("slider");
+  let printing = false;
+
+  // ---- figures -------------------------------------------------------------------------------------------------------
+  const gapLines = (diagram) => {
+    const x = [], y = [];
+    diagram.confidence.forEach((c, i) => {
+      const a = diagram.accuracy[i];
+      if (c !== null && a !== null) { x.push(c, c, null); y.push(c, a, null); }
+    });
+    return { x, y };
+  };
+
+  const atTemperature = (traces, diagram) => {
+    for (const trace of traces) {
+      if (trace.meta === "accuracy") {
+        trace.x = diagram.confidence;
+        trace.y = diagram.accuracy;
+        trace.customdata = diagram.count.map((n) => [n, null, null]);
+      } else if (trace.meta === "gap") {
+        Object.assign(trace, gapLines(diagram));
+      } else if (trace.meta === "count") {
+        trace.y = diagram.count;
+      }
+    }
+  };
+
+  const draw = (name) => {
+    const figure = structuredClone(DATA.figures[name][dark.matches && !printing ? "dark" : "light"]);
+    if (name === "slider-diagram") atTemperature(figure.data, GRID.diagrams[Number(slider.value)]);
+    if (printing && PRINT_WIDTH[name]) Object.assign(figure.layout, { width: PRINT_WIDTH[name], height: 300, autosize: false });
+    return Plotly.react(byId(name), figure.data, figure.layout, CONFIG);
+  };
+  const drawAll = () => Promise.all(Object.keys(DATA.figures).map(draw));
+
+  dark.addEventListener("change", drawAll);
+  window.addEventListener("beforeprint", () => { printing = true; drawAll(); });
+  window.addEventListener("afterprint", () => { printing = false; drawAll(); });
+
+  // ---- slider --------------------------------------------------------------------------------------------------------
+  const logs = GRID.temperature.map(Math.log);
+  const position = (t) => {  // where T stands on the steps of the slider, between two of them if need be
+    const at = Math.log(t), last = logs.length - 1;
+    if (at <= logs[0]) return 0;
+    if (at >= logs[last]) return last;
+    const i = logs.findIndex((v) => v > at) - 1;
+    return i + (at - logs[i]) / (logs[i + 1] - logs[i]);
+  };
+  const show = (value, digits) => (value === null || value === undefined ? "undefined" : value.toFixed(digits));
+  const percent = (value) => (value === null || value === undefined ? "undefined" : (100 * value).toFixed(2) + "\u00a0%");
+
+  const words = (t) => {
+    const [low, high] = FIT.interval || [null, null];
+    const start = t === GRID.temperature[Math.round(position(1))] ? "The model as it came. " : "";
+    if (FIT.temperature === null) return start + "No finite temperature was fitted.";
+    if (low !== null && t < low) return start + "Colder than the fitted range: it claims more than it delivers.";
+    if (high !== null && t > high) return start + "Hotter than the fitted range: it is more modest than it need be.";
+    return start + "Within the range the data supports.";
+  };
+
+  const update = () => {
+    const i = Number(slider.value), t = GRID.temperature[i];
+    byId("show-temperature").textContent = t.toPrecision(3);
+    byId("show-ece").textContent = percent(GRID.ece[i]);
+    byId("show-nll").textContent = show(GRID.nll[i], 4);
+    byId("show-brier").textContent = show(GRID.brier[i], 4);
+    byId("show-words").textContent = words(t);
+    slider.setAttribute("aria-valuetext", "T = " + t.toPrecision(3));
+    return draw("slider-diagram");
+  };
+  const goTo = (t) => { slider.value = String(Math.round(position(t))); update(); };
+  const mark = (id, t) => {  // the thumb is 16 px wide, so its centre runs from 8 px to 100 % - 8 px
+    const share = position(t) / (logs.length - 1);
+    byId(id).style.left = `calc(8px + ${share} * (100% - 16px))`;
+  };
+
+  slider.addEventListener("input", update);
+  byId("go-one").addEventListener("click", () => goTo(1));
+  mark("mark-one", 1);
+  if (FIT.temperature === null) {
+    byId("go-fitted").disabled = true;
+    byId("go-fitted").title = "No finite temperature was fitted";
+    byId("mark-fitted").hidden = true;
+  } else {
+    byId("go-fitted").addEventListener("click", () => goTo(FIT.temperature));
+    mark("mark-fitted", FIT.temperature);
+  }
+
+  // ---- export --------------------------------------------------------------------------------------------------------
+  const save = (text, type, filename) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = filename;
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
+  const cell = (value) => {
+    if (value === null || value === undefined) return "";
+    const text = String(value);
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const csv = (table) => {
+    const names = Object.keys(table), rows = table[names[0]].map((_, i) => names.map((name) => cell(table[name][i])).join(","));
+    return [names.map(cell).join(","), ...rows].join("\r\n") + "\r\n";
+  };
+  const exports = {
+    csv: (name) => save(csv(DATA.tables[name]), "text/csv;charset=utf-8", `${DATA.stem}-${name}.csv`),
+    json: (name) => save(JSON.stringify(DATA.tables[name], null, 1) + "\n", "application/json", `${DATA.stem}-${name}.json`),
+    svg: (name) => Plotly.downloadImage(byId(name), { format: "svg", filename: `${DATA.stem}-${name}` }),
+    study: () => save(JSON.stringify(DATA.study, null, 1) + "\n", "application/json", `${DATA.stem}-report.json`),
+  };
+  for (const button of document.querySelectorAll("button[data-export]")) {
+    button.addEventListener("click", () => exports[button.dataset.export](button.dataset.figure));
+  }
+
+  update();
+  drawAll().then(() => document.documentElement.setAttribute("data-ready", "true"));
+})();

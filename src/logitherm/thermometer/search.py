@@ -1,0 +1,148 @@
+"""The search for the likelihood's maximum and for the ends of its interval, in as few passes over the rows as possible."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from logitherm._solve import Root, find_root
+from logitherm.kernels import exponential
+from logitherm.kernels.likelihood import Totals
+from logitherm.thermometer.sources import Source
+
+REACH = 60.0  # |log T| within which a temperature is searched for
+CLOSE = 1e-4  # a step in log T that need not be checked: corrected for the bend, it leaves an error below 1e-8
+CLOSE_END = 1e-3  # the same for an end of the interval, where the root of the deviance is all but linear
+
+
+class Search:
+    """Passes over the rows, in x = log(1/T). Each pass also visits the points that are likely to be asked for next.
+
+    A start on part of the rows makes two passes enough as a rule: one at the start and at T = 1, one at the maximum and at
+    both ends of its interval.
+    """
+
+    def __init__(self, source: Source, quantile: float | None) -> None:
+        self.source, self.quantile = source, quantile
+        self.passes = 0
+        self.seen: dict[float, Totals] = {}
+        self.bend = 0.0  # relative change of the score's slope with x
+
+    @property
+    def nll_one(self) -> float:
+        """Total negative log-likelihood at T = 1."""
+        return float(self.seen[0.0].nll[0])
+
+    def at(self, *points: float) -> list[Totals]:
+        """Statistics at every point, from one pass for those that are new."""
+        new = [p for p in dict.fromkeys(points) if p not in self.seen]
+        if new:
+            total = self.source.totals(np.asarray(exponential(np.array(new))))
+            self.passes += 1
+            for i, p in enumerate(new):
+                self.seen[p] = Totals(*(v[i : i + 1] for v in total[:4]), *total[4:])
+        return [self.seen[p] for p in points]
+
+    def root(self) -> tuple[float, Totals] | None:
+        """x of zero score and the statistics there; None if there is none within reach."""
+        start = self._warm_start()
+        visited: list[tuple[float, Totals]] = []
+
+        def score(x: Any) -> tuple[Any, Any]:
+            x = float(x)
+            also = self._ends(x, visited[-1][1]) if visited else [0.0]
+            total = self.at(x, *also)[0]
+            visited.append((x, total))
+            return _score(x, total)
+
+        found = find_root(score, np.float64(start), -REACH, REACH, step_tolerance=CLOSE, bend=self.bend)
+        x = float(found.x)
+        if not _inside(found):
+            return None
+        if len(visited) > 1:
+            self.bend = _bend(*visited[-2:])
+        return x, _carried(visited[-1], x, visited[-2] if len(visited) > 1 else None)
+
+    def profile(self, x: float, total: Totals) -> tuple[float, float]:
+        """Interval of T in which twice the loss of log-likelihood is at most quantile^2."""
+        starts = np.array(self._ends(x, total) or [x - 0.5, x + 0.5])
+        for i, sign in enumerate((-1, 1)):  # points that a pass has visited, if they are near enough
+            near = [p for p in self.seen if abs(p - starts[i]) < 0.2 * abs(starts[i] - x)]
+            if near and sign * (near[0] - x) > 0:
+                starts[i] = min(near, key=lambda p: abs(p - starts[i]))
+
+        def excess(points: Any) -> tuple[Any, Any]:
+            there = self.at(*map(float, points))
+            loss = np.array([max(0.0, 2 * float(t.nll[0] - total.nll[0])) for t in there])
+            slope = 2 * exponential(points) * np.array([float(t.score[0]) for t in there])
+            root = np.sqrt(loss)  # all but linear in x
+            side = np.sign(points - x)
+            return side * (root - self.quantile), side * slope / (2 * np.maximum(root, 1e-300))
+
+        lower, upper = np.array([x - REACH, x]), np.array([x, x + REACH])
+        low, high = find_root(excess, starts, lower, upper, step_tolerance=CLOSE_END).x
+        return (
+            0.0 if high > x + REACH - 1 else 1 / float(exponential(high)),
+            math.inf if low < x - REACH + 1 else 1 / float(exponential(low)),
+        )
+
+    def _warm_start(self) -> float:
+        """x from a part of the rows, itself started on a part of the part, with the bend there; or T = 1."""
+        part = self.source.part()
+        if part is None:
+            return 0.0
+        small = Search(part, None)
+        start = small._warm_start()
+        visited: list[tuple[float, Totals]] = []
+
+        def score(x: Any) -> tuple[Any, Any]:
+            visited.append((float(x), small.at(float(x))[0]))
+            return _score(*visited[-1])
+
+        found = find_root(score, np.float64(start), -REACH, REACH, step_tolerance=3e-3, bend=small.bend)
+        if not _inside(found):
+            return 0.0
+        self.bend = _bend(*visited[-2:]) if len(visited) > 1 else small.bend
+        return float(found.x)
+
+    def _ends(self, x: float, total: Totals) -> list[float]:
+        """Where the ends of the interval are to be expected about a maximum at x, to third order."""
+        if self.quantile is None:
+            return []
+        information = float(exponential(2 * x)) * float(total.curvature[0])
+        width = self.quantile / math.sqrt(information) if information > 0 else math.inf
+        if width > 0.5:
+            return []
+        shift = (2 + self.bend) * width**2 / 6
+        return [x - width - shift, x + width - shift]
+
+
+def _score(x: float, total: Totals) -> tuple[Any, Any]:
+    """The score and its slope in x."""
+    return np.float64(total.score[0]), np.float64(exponential(x) * total.curvature[0])
+
+
+def _bend(before: tuple[float, Totals], after: tuple[float, Totals]) -> float:
+    first, last = _score(*before)[1], _score(*after)[1]
+    return float((last - first) / (after[0] - before[0]) / last) if after[0] != before[0] and last > 0 else 0.0
+
+
+def _inside(root: Root) -> bool:
+    """Whether a root was found, rather than a bound or a plateau where the score has no slope."""
+    return bool(abs(root.x) < REACH - 1) and bool(root.slope > 0)
+
+
+def _carried(last: tuple[float, Totals], x: float, before: tuple[float, Totals] | None) -> Totals:
+    """Statistics at x, a step of at most CLOSE from the last point visited, with their trend from the one before."""
+    point, total = last
+    beta = float(exponential(point))
+    step = float(exponential(x)) - beta
+    nll = total.nll + total.score * step + 0.5 * total.curvature * step**2
+    curvature, squares = total.curvature, total.squares
+    if before is not None and before[0] != point:
+        share = step / (beta - float(exponential(before[0])))
+        curvature = curvature + share * (curvature - before[1].curvature)
+        squares = squares + share * (squares - before[1].squares)
+    return total._replace(nll=nll, score=np.zeros(1), curvature=curvature, squares=squares)

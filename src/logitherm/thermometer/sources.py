@@ -1,0 +1,212 @@
+"""Where a fit takes its statistics from: one array, or batches that can be read again and again. Nothing is concatenated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import numpy as np
+
+from logitherm._array import Array, as_array, as_logits, describe, dtype_name, is_array, to_numpy
+from logitherm._labels import as_labels, as_weights
+from logitherm.kernels.likelihood import Observed, Totals, extremes, totals
+
+SHARE, FEWEST_ROWS = 8, 256  # a fit starts on an eighth of the rows if that leaves enough of them
+
+
+class Source(Protocol):
+    classes: int
+
+    def totals(self, inverse_temperatures: np.ndarray) -> Totals: ...
+
+    def extremes(self) -> tuple[float, float]: ...
+
+    def part(self) -> Source | None:
+        """A small share of the rows to start from, or None if there is little to save."""
+
+
+class ArraySource:
+    """Every `step`-th row of logits (n, states), and what was observed in those rows."""
+
+    def __init__(self, logits: Array, observed: Observed, step: int = 1) -> None:
+        self.logits, self.observed, self.step = logits, observed, step
+        self.classes = int(logits.shape[1])
+
+    def totals(self, inverse_temperatures: np.ndarray) -> Totals:
+        return totals(self.logits, self.observed, inverse_temperatures, self.step)
+
+    def extremes(self) -> tuple[float, float]:
+        return extremes(self.logits[:: self.step], self.observed)
+
+    def part(self) -> ArraySource | None:
+        """Every eighth row (not the first rows, since files are often sorted by class)."""
+        if self.logits.shape[0] < SHARE * self.step * FEWEST_ROWS:
+            return None
+        observed = Observed(*(None if field is None else field[::SHARE] for field in self.observed))
+        return ArraySource(self.logits, observed, self.step * SHARE)
+
+
+class BatchSource:
+    """Batches of (logits, labels) or (logits, labels, weights); with a model, of (inputs, labels[, weights])."""
+
+    def __init__(self, batches: Iterable[Any], build: Callable[..., ArraySource], model: Any) -> None:
+        self.batches, self.build, self.model = batches, build, model
+        self.rows: int | None = None
+        self.first = next(self._sources(), None)
+        if self.first is None:
+            raise ValueError("logits: batches must hold at least one batch; got none")
+        self.classes = self.first.classes
+
+    def _sources(self) -> Any:
+        for number, batch in enumerate(self.batches):
+            if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+                raise ValueError(
+                    f"logits: batches must be (logits, labels) or (logits, labels, weights); batch {number} is {describe(batch)}"
+                )
+            logits, labels, *weights = batch
+            if self.model is not None:
+                logits = _forward(self.model, logits)
+            source = self.build(logits, labels, *weights)
+            if getattr(self, "classes", source.classes) != source.classes:
+                raise ValueError(
+                    f"logits: batches must agree in classes; batch {number} has {source.classes} for {self.classes}"
+                )
+            yield source
+
+    def totals(self, inverse_temperatures: np.ndarray) -> Totals:
+        total = Totals(*np.zeros((4, len(inverse_temperatures))), 0.0, 0, 0)
+        for source in self._sources():
+            total = total + source.totals(inverse_temperatures)
+        read = total.rows + total.impossible
+        if self.rows is not None and read != self.rows:
+            raise ValueError(
+                f"logits: batches must be the same in every pass; got {read} rows after {self.rows}; "
+                "pass a list, a DataLoader or another iterable that starts afresh"
+            )
+        self.rows = read
+        return total
+
+    def extremes(self) -> tuple[float, float]:
+        both = np.array([source.extremes() for source in self._sources()]).sum(axis=0)
+        return float(both[0]), float(both[1])
+
+    def part(self) -> ArraySource | None:
+        return self.first
+
+
+def _forward(model: Any, inputs: Any) -> Array:
+    """Logits of a model, without gradients where it is PyTorch's."""
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return model(inputs)
+    with torch.no_grad():
+        return model(inputs)
+
+
+def make_source(
+    logits: Any,
+    labels: Any,
+    *,
+    soft_labels: Any,
+    samples: Any,
+    weights: Any,
+    mask: Any,
+    ignore_index: int | None,
+    model: Any,
+    axis: int,
+) -> Source:
+    """The source for what the caller of `fit_temperature` handed in."""
+    if not is_array(logits) and not _is_nested_numbers(logits):
+        given = [name for name, value in (("labels", labels), ("soft_labels", soft_labels), ("samples", samples)) if value is not None]
+        if given or weights is not None or mask is not None:
+            raise ValueError(
+                f"{(given + ['weights or mask'])[0]}: must not be given with batches, which carry their own labels and weights"
+            )
+        if not hasattr(logits, "__iter__"):
+            raise TypeError(f"logits: must be an array or an iterable of batches; got {describe(logits)}")
+        if iter(logits) is logits:
+            raise ValueError(
+                "logits: batches must be readable more than once; got a one-shot "
+                f"{type(logits).__name__}; pass a list, a DataLoader or an object whose __iter__ starts afresh"
+            )
+
+        def build(batch: Any, batch_labels: Any, batch_weights: Any = None) -> ArraySource:
+            return _array_source(batch, batch_labels, None, None, batch_weights, None, ignore_index, axis)
+
+        return BatchSource(logits, build, model)
+    if model is not None:
+        raise ValueError("model: must come with batches of inputs; got an array of logits")
+    return _array_source(logits, labels, soft_labels, samples, weights, mask, ignore_index, axis)
+
+
+def _is_nested_numbers(x: Any) -> bool:
+    """A plain list of rows of numbers, which is an array, not batches."""
+    while isinstance(x, (list, tuple)) and x:
+        x = x[0]
+        if is_array(x) and getattr(x, "ndim", 0):
+            return False
+    return isinstance(x, (int, float))
+
+
+def _array_source(
+    logits: Any, labels: Any, soft_labels: Any, samples: Any, weights: Any, mask: Any, ignore_index: int | None, axis: int
+) -> ArraySource:
+    kinds = {"labels": labels, "soft_labels": soft_labels, "samples": samples}
+    given = [name for name, value in kinds.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"labels: exactly one of labels, soft_labels and samples must be given; got {given or 'none'}")
+    raw = as_array(logits, "logits")
+    as_logits(raw[:0], axis)  # kind and shape; the values are looked at in the pass
+    z = raw
+    if axis not in (-1, raw.ndim - 1):
+        z = np.moveaxis(raw, axis, -1) if isinstance(raw, np.ndarray) else raw.movedim(axis, -1)
+    batch, states = tuple(z.shape[:-1]), int(z.shape[-1])
+    z = (z.detach() if hasattr(z, "detach") else z).reshape(-1, states)
+    if dtype_name(z) == "bfloat16" and not hasattr(z, "detach"):
+        z = z.astype(np.float32)
+    if not isinstance(z, np.ndarray) and not hasattr(z, "detach"):
+        z = to_numpy(z)
+
+    keep = None
+    if mask is not None:
+        keep = to_numpy(as_array(mask, "mask"))
+        if keep.dtype != np.bool_ or keep.shape != batch:
+            raise ValueError(f"mask: must be bool of the batch shape {batch}; got {describe(keep)}")
+        keep = keep.reshape(-1)
+    observed = Observed(weights=as_weights(weights, batch), keep=keep)
+    if soft_labels is not None:
+        observed = observed._replace(soft=_soft_labels(soft_labels, batch, states))
+    elif samples is not None:
+        drawn = to_numpy(as_array(samples, "samples"))
+        if drawn.ndim != len(batch) + 1 or drawn.shape[:-1] != batch or drawn.shape[-1] == 0:
+            raise ValueError(f"samples: must have the shape {batch} + (draws,); got {describe(drawn)}")
+        flat = as_labels(drawn, drawn.shape, states)
+        observed = observed._replace(labels=flat.reshape(z.shape[0], -1))
+    else:
+        values = to_numpy(as_array(labels, "labels"))
+        if ignore_index is not None:
+            counted = (values != ignore_index).reshape(-1)
+            keep = counted if keep is None else keep & counted
+        if keep is not None and values.shape == batch:
+            values = np.where(keep.reshape(batch), values, np.zeros((), values.dtype))
+        observed = observed._replace(labels=as_labels(values, batch, states), keep=keep)
+    return ArraySource(z, observed)
+
+
+def _soft_labels(soft_labels: Any, batch: tuple[int, ...], states: int) -> np.ndarray:
+    """Distributions over the states, one for every row."""
+    soft = to_numpy(as_array(soft_labels, "soft_labels"))
+    if soft.dtype.kind != "f" or soft.shape != (*batch, states):
+        raise ValueError(f"soft_labels: must be floating of shape {(*batch, states)}; got {describe(soft)}")
+    soft = soft.reshape(-1, states)
+    total = soft.sum(axis=-1, dtype=np.float64)
+    tolerance = 2e-3 if soft.dtype == np.float16 else 1e-4
+    bad = ~((np.abs(total - 1) <= tolerance) & (soft >= 0).all(axis=-1))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"soft_labels: rows must be probabilities that sum to 1; {int(bad.sum())} rows are not, first row {row} (sum {total[row]:.6g})"
+        )
+    return soft

@@ -1,0 +1,97 @@
+"""Numbers as people read them, also where there are none."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from logitherm.cli import tables
+
+
+def text(*renderables):
+    console = Console(width=80, no_color=True, highlight=False)
+    with console.capture() as capture:
+        for renderable in renderables:
+            console.print(renderable)
+    return capture.get()
+
+
+def fit(**changes):
+    values = {
+        "temperature": 2.31812,
+        "interval": (2.0812, 2.5791),
+        "confidence": 0.95,
+        "standard_error": 0.12712,
+        "sandwich_error": 0.1389,
+        "p_value": 6.7e-48,
+        "converged": True,
+    }
+    return SimpleNamespace(**{**values, **changes})
+
+
+def evaluation(value, low, high):
+    return SimpleNamespace(**{key: SimpleNamespace(value=value, low=low, high=high) for key, _, _ in tables.SCORES})
+
+
+def test_decimals_follow_the_interval():
+    assert tables.decimals_of(2.08, 2.58) == 2
+    assert tables.decimals_of(100, 190) == 0
+    assert tables.decimals_of(0.1, 0.1) is None
+    assert tables.decimals_of(0.1, math.inf) is None
+    assert tables.decimals_of(math.nan, math.nan) is None
+    assert tables.decimals_of(None, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "-"), (math.nan, "-"), (math.inf, "∞"), (0.0, "0"), (2.3456, "2.35"), (1e-9, "1e-09")]
+)
+def test_numbers(value, shown):
+    assert tables.number(value) == shown
+
+
+def test_temperature():
+    out = text(tables.temperature_table(fit()))
+    assert "2.32   95 % interval 2.08 to 2.58" in out
+    assert "0.127 model-based, 0.139 sandwich" in out
+    assert "p = 6.7e-48" in out
+    assert "converge" not in out
+
+
+def test_temperature_at_a_bound():
+    at_bound = {"interval": None, "standard_error": None, "sandwich_error": None, "p_value": None}
+    assert text(tables.temperature_table(fit(temperature=math.inf, **at_bound))).split() == ["Temperature", "∞"]
+    assert text(tables.temperature_table(fit(temperature=0.0, **at_bound))).split() == ["Temperature", "0"]
+
+
+def test_temperature_with_half_an_interval_and_no_convergence():
+    out = text(tables.temperature_table(fit(interval=(2.0, math.inf), p_value=0.0, converged=False)))
+    assert "2 to ∞" in out
+    assert "p < 1e-300" in out
+    assert "did not converge" in out
+
+
+def test_scores_fit_a_narrow_terminal():
+    out = text(
+        tables.score_table(
+            [
+                ("before\nT = 1", evaluation(0.88412345, 0.86012345, 0.90512345)),
+                ("after\nT = 2.32", evaluation(0.78412345, 0.76012345, 0.80512345)),
+            ]
+        )
+    )
+    assert max(map(len, out.splitlines())) <= 80
+    assert "88.4 %" in out
+    assert "86.0 to 90.5" in out
+
+
+def test_scores_without_intervals_or_value():
+    out = text(tables.score_table([("x", evaluation(math.inf, math.nan, math.nan))]))
+    assert "∞" in out
+    assert "nan" not in out
+    assert " to " not in out
+    assert "-" in text(tables.score_table([("x", evaluation(None, None, None))]))
+
+
+def test_brackets_in_a_verdict_are_words():
+    assert "[bold]x[/bold]" in text(tables.sentences(["[bold]x[/bold]", "second"]))
