@@ -1,7 +1,7 @@
 """The only root finder: safeguarded Newton on increasing functions, vectorised over rows.
 
-Each step is Newton's, corrected for the bend of the function by the secant of the last two slopes, and taken if it stays in
-the bracket and the last one halved the residual; otherwise the bracket is bisected.
+Each step is Newton's, corrected for the bend of the function by the secant of the last two slopes, and taken if it
+stays in the bracket and the last one halved the residual; otherwise the bracket is bisected.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def find_root(
 ) -> Root:
     """Root x in [lower, upper] of a function that increases in x, for every row on its own.
 
-    `function(x)` returns value and slope. A row is done when |value| <= value_tolerance, or when the step or the bracket
+    `function(x)` returns value and slope. A row is done when |value| <= value_tolerance, or when the step or the
+    bracket
     is at most step_tolerance, in which case the step is still taken, not evaluated. A function without a sign change
     leads to the bound. Works under JAX's jit (`start` must be of JAX then); in other libraries the loop is Python's.
     """

@@ -122,7 +122,8 @@ class TemperatureScaling(ClassifierMixin, TransformerMixin, BaseEstimator):
         return softmax(self._rows(logits), self.temperature_)
 
     def transform(self, logits: Any) -> Array:
-        """logits / T: logits whose softmax at T = 1 is `predict_proba`; at T = 0 the maxima stay 0 and all else is -inf."""
+        """logits / T: logits whose softmax at T = 1 is `predict_proba`; at T = 0 the maxima stay 0 and all else is
+        -inf."""
         check_is_fitted(self)
         z = as_logits(self._rows(logits))
         top = 0.0 if 0 < self.temperature_ < math.inf else namespace(z).max(z, axis=-1, keepdims=True)

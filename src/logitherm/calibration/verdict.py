@@ -56,9 +56,11 @@ def _warnings(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> lis
     if fit.standard_error and fit.sandwich_error and fit.sandwich_error > WRONG_BEYOND * fit.standard_error:
         ratio = fit.sandwich_error / fit.standard_error
         found.append(
-            f"The robust standard error is {ratio:.1f} times the model-based one: a few rows decide, or the model is wrong in "
-            "more than its temperature. Trust the robust error."
+            f"The robust standard error is {ratio:.1f} times the model-based one: a few rows decide, or the model "
+            "is wrong in more than its temperature. Trust the robust error."
         )
     if fit.excluded:
-        found.append(f"{fit.excluded} rows were left out because their label has probability zero at every temperature.")
+        found.append(
+            f"{fit.excluded} rows were left out because their label has probability zero at every temperature."
+        )
     return found

@@ -1,6 +1,7 @@
 """State functions of softmax(logits / temperature): F, E, S, C, log Z, and the probabilities themselves.
 
-They share one set of parameters. Logits are floating, of any batch shape, with the states on `axis`; -inf forbids a state.
+They share one set of parameters. Logits are floating, of any batch shape, with the states on `axis`; -inf forbids a
+state.
 The temperature is a number, an array of the batch shape or broadcastable to it, or a `Temperature`; 0 <= T <= inf.
 `log_prior` holds log weights q that are not tempered, p_i ~ q_i exp(z_i / T), broadcastable against the logits
 with the states last; it is taken as a constant by automatic differentiation. `check` decides

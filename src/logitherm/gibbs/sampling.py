@@ -20,8 +20,8 @@ def sample(
     """Draw states from softmax(logits / temperature) by inverting its cumulative distribution in float64.
 
     Limits: T = 0 draws among the largest logits with equal probability; T = inf uniformly among the allowed states. A
-    state of probability 0 is never drawn. One uniform number of 53 bits is used for each draw, so a state of probability below
-    1e-16 is not drawn at its true rate.
+    state of probability 0 is never drawn. One uniform number of 53 bits is used for each draw, so a state of
+    probability below 1e-16 is not drawn at its true rate.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def sample(
     temperature : float, array of the batch shape, or Temperature
         0 <= T <= inf.
     generator : int, numpy.random.Generator, torch.Generator or JAX key
-        The seed or source of randomness; nothing global is read or changed. A torch.Generator goes with torch logits, a JAX
-        key with JAX logits.
+        The seed or source of randomness; nothing global is read or changed. A torch.Generator goes with torch
+        logits, a JAX key with JAX logits.
     size : int, optional
         Draws for every row; without it one, and no axis for it.
     axis : int

@@ -101,9 +101,7 @@ class GibbsState:
             States of different temperature or batch shape.
         """
         if tuple(self.top.shape) != tuple(other.top.shape):
-            raise ValueError(
-                f"other: must have the batch shape {tuple(self.top.shape)}; got {tuple(other.top.shape)}"
-            )
+            raise ValueError(f"other: must have the batch shape {tuple(self.top.shape)}; got {tuple(other.top.shape)}")
         if not is_traced(self.temperature) and not is_traced(other.temperature):
             mine, theirs = to_numpy(self.temperature), to_numpy(other.temperature)
             if not np.array_equal(mine, theirs):

@@ -67,8 +67,8 @@ def _power_of_two(typing_context, n):
 def _full_width(typing_context):
     """Ask for the widest vectors in the calling function: LLVM stops at 256 bits on CPUs that have 512.
 
-    Measured on an Ice Lake server: 0.51 ns a value at 256 bits, 0.36 at 512, in `_row_sums`. llvmlite knows no such attribute, so
-    its list of known names is passed over.
+    Measured on an Ice Lake server: 0.51 ns a value at 256 bits, 0.36 at 512, in `_row_sums`. llvmlite knows no such
+    attribute, so its list of known names is passed over.
     """
 
     def generate(context, builder, signature, arguments):
@@ -296,7 +296,8 @@ def likelihood(z, step, labels, observed, weights, inverse_temperatures, totals)
     at each inverse temperature b, where score and curvature are the derivatives of the negative log-likelihood in it.
 
     Exactly one of `labels` and `observed` (mean observed logits) has an entry for every such row, the other none; empty
-    weights mean 1. Returns the first bad row or -1, and the number of rows left out because their observed logit is -inf.
+    weights mean 1. Returns the first bad row or -1, and the number of rows left out because their observed logit is
+    -inf.
     """
     n, states = labels.shape[0] + observed.shape[0], z.shape[1]
     size, held = _tile_shape(n, states)

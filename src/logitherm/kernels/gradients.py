@@ -10,8 +10,8 @@ With u_i = (z_i - <z>)/T, S the entropy, C = <u^2> the heat capacity and M = <u^
     dp_i     = p_i (dz_i - <dz>)/T                      - p_i u_i / T dT
     dlog p_i = (dz_i - <dz>)/T                          - u_i / T dT
 
-They follow from dp_i above (Jaynes 1957; Gould et al. 1996, sections 4.4 and 4.6). Forbidden states and limits of T need no
-special case: a state of probability 0 has derivative 0. The forms are themselves differentiable.
+They follow from dp_i above (Jaynes 1957; Gould et al. 1996, sections 4.4 and 4.6). Forbidden states and limits of T
+need no special case: a state of probability 0 has derivative 0. The forms are themselves differentiable.
 """
 
 from __future__ import annotations

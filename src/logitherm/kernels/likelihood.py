@@ -1,13 +1,15 @@
-"""Likelihood statistics of a block of rows at several inverse temperatures: one pass, nothing of the size of the logits kept."""
+"""Likelihood statistics of a block of rows at several inverse temperatures: one pass, nothing of the size of the
+logits kept."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from logitherm._array import Array, is_torch, namespace, raise_bad_row, require_rows, to_numpy
+from logitherm._array import Array, is_torch, like, namespace, raise_bad_row, require_rows, to_numpy
 from logitherm.kernels import reference, values
 from logitherm.kernels.threads import BLOCK_VALUES, map_blocks
 
@@ -15,34 +17,86 @@ COPY_VALUES = 1 << 16  # values of a block that must be converted or copied befo
 
 
 class Observed(NamedTuple):
-    """What happened in every row: labels, or soft labels, or several samples; with optional weights and a row mask."""
+    """What happened in every row: labels, or several samples, or soft labels; with optional weights and a row mask."""
 
-    labels: np.ndarray | None = None  # (n,) or, for samples, (n, draws); int64
-    soft: Array | None = None  # (n, states)
-    weights: np.ndarray | None = None  # (n,) float64
-    keep: np.ndarray | None = None  # (n,) bool
+    labels: np.ndarray | None = None  # (n,), int64
+    samples: np.ndarray | None = None  # (n, draws), int64
+    soft: np.ndarray | None = None  # (n, states)
+    weights: np.ndarray | None = None  # (n,), float64
+    keep: np.ndarray | None = None  # (n,), bool
 
-    def block(self, rows: slice) -> Observed:
+    def take(self, rows: slice | np.ndarray) -> Observed:
+        """What happened in some of the rows."""
         return Observed(*(None if field is None else field[rows] for field in self))
 
+    def means(self, z: np.ndarray) -> np.ndarray:
+        """Mean logit of what was observed in every row, in float64; -inf if any of it has probability 0."""
+        if self.soft is not None:
+            soft = self.soft.astype(np.float64)
+            terms = np.where(soft > 0, soft * np.where(soft > 0, z, 0.0), 0.0)
+            return terms.sum(axis=-1) / soft.sum(axis=-1)
+        labels = self.samples if self.samples is not None else self.labels[:, None]  # type: ignore[index]
+        return np.take_along_axis(z, labels, axis=-1).astype(np.float64).mean(axis=-1)
 
-class Totals(NamedTuple):
-    """Sums over rows; the arrays have one entry for every inverse temperature."""
+    def row_weights(self) -> np.ndarray | None:
+        """Weight of every row: each of its samples counts."""
+        if self.samples is None:
+            return self.weights
+        return np.full(len(self.samples), float(self.samples.shape[1])) * (
+            1.0 if self.weights is None else self.weights
+        )
 
-    nll: np.ndarray  # weighted negative log-likelihood
-    score: np.ndarray  # its derivative in the inverse temperature
-    curvature: np.ndarray  # its second derivative, the information
-    squares: np.ndarray  # sum of squared weighted scores of rows
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over rows, at several inverse temperatures; those of disjoint rows add up."""
+
+    sums: np.ndarray  # (4, temperatures): what the properties name
     weight: float
     rows: int
     impossible: int  # rows left out because what was observed has probability 0
 
-    def __add__(self, other: Totals) -> Totals:  # type: ignore[override]
-        return Totals(*(a + b for a, b in zip(self, other)))
+    @property
+    def nll(self) -> np.ndarray:
+        """Weighted negative log-likelihood."""
+        return self.sums[0]
+
+    @property
+    def score(self) -> np.ndarray:
+        """Its derivative in the inverse temperature."""
+        return self.sums[1]
+
+    @property
+    def curvature(self) -> np.ndarray:
+        """Its second derivative, the information."""
+        return self.sums[2]
+
+    @property
+    def squares(self) -> np.ndarray:
+        """Sum of the squared weighted scores of rows."""
+        return self.sums[3]
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(
+            self.sums + other.sums,
+            self.weight + other.weight,
+            self.rows + other.rows,
+            self.impossible + other.impossible,
+        )
+
+    def at(self, index: int) -> Totals:
+        """The totals at one of the temperatures."""
+        return replace(self, sums=self.sums[:, index : index + 1])
+
+
+def no_rows(temperatures: int) -> Totals:
+    """The identity of addition."""
+    return Totals(np.zeros((4, temperatures)), 0.0, 0, 0)
 
 
 def totals(z: Array, observed: Observed, inverse_temperatures: np.ndarray, step: int = 1) -> Totals:
-    """Statistics of rows 0, step, 2 step, ... of logits (n, states), summed; `observed` has the entries of those rows alone.
+    """Statistics of rows 0, step, 2 step, ... of logits (n, states), summed; `observed` has the entries of those
+    rows alone.
 
     Sums over any partition of the rows add up to the sums over all.
     """
@@ -51,18 +105,18 @@ def totals(z: Array, observed: Observed, inverse_temperatures: np.ndarray, step:
     in_place = _on_cpu(z) and _viewable(z) and observed.soft is None and observed.keep is None
 
     def work(rows: slice) -> Totals:
-        part, block = z[rows.start * step : (rows.stop - 1) * step + 1], observed.block(rows)
+        part, block = z[rows.start * step : (rows.stop - 1) * step + 1], observed.take(rows)
         if in_place:
             return _block_totals(part, step, block, beta, rows.start * step)
         part = part[::step]
         if block.keep is not None and not block.keep.all():
             kept = np.flatnonzero(block.keep)
             part = part[kept]
-            block = Observed(*(None if f is None else f[kept] for f in block))
+            block = block.take(kept)
         return _block_totals(part, 1, block, beta, rows.start)
 
     parts = map_blocks(work, n, states, BLOCK_VALUES if in_place else COPY_VALUES)
-    return sum(parts, start=Totals(*np.zeros((4, len(beta))), 0.0, 0, 0))
+    return sum(parts, start=no_rows(len(beta)))
 
 
 def _on_cpu(z: Array) -> bool:
@@ -76,63 +130,54 @@ def _viewable(z: Array) -> bool:
 
 
 def _block_totals(z: Array, step: int, observed: Observed, beta: np.ndarray, offset: int) -> Totals:
-    labels, weights = observed.labels, observed.weights
-    single = labels is not None and labels.ndim == 1
-    if labels is not None and not single:  # each of the samples of a row counts
-        weights = labels.shape[1] * (np.ones(len(labels)) if weights is None else weights)
-    rows = len(labels) if labels is not None else len(observed.soft)
+    weights = observed.row_weights()
+    rows = math.ceil(z.shape[0] / step)
     if _on_cpu(z) and rows * z.shape[1] >= values.SMALLEST // 4 and _within_reach(beta):
-        values_in = to_numpy(z)
-        values_in = np.ascontiguousarray(values_in, np.float32 if values_in.dtype == np.float16 else None)
+        block = to_numpy(z)
+        block = np.ascontiguousarray(block, np.float32 if block.dtype == np.float16 else None)
         nothing, no_labels = np.empty(0), np.empty(0, dtype=np.int64)
         out = np.zeros((len(beta), 4))
         bad, impossible = values.cpu().likelihood(
-            _read_only(values_in),
+            _read_only(block),
             step,
-            _read_only(labels if single else no_labels),
-            _read_only(nothing if single else _mean_observed(values_in[::step], observed)),
+            _read_only(no_labels if observed.labels is None else observed.labels),
+            _read_only(observed.means(block[::step]) if observed.labels is None else nothing),
             _read_only(nothing if weights is None else weights),
             beta,
             out,
         )
         if bad >= 0:
-            raise_bad_row("logits", offset + bad, float(np.max(values_in[bad])), ())
+            raise_bad_row("logits", offset + bad, float(np.max(block[bad])), ())
         values.ran["likelihood"] += 1
         if not impossible:
-            return Totals(*out.T, float(rows if weights is None else weights.sum()), rows, 0)
+            return Totals(out.T, float(rows if weights is None else weights.sum()), rows, 0)
     return _reference_totals(z[::step], observed, weights, beta, offset)
 
 
-def _reference_totals(z: Array, observed: Observed, weights: np.ndarray | None, beta: np.ndarray, offset: int) -> Totals:
+def _reference_totals(
+    z: Array, observed: Observed, weights: np.ndarray | None, beta: np.ndarray, offset: int
+) -> Totals:
     """The definition, in float64; also where a row is impossible, which must then be left out of every count."""
     xp = namespace(z)
     z = xp.astype(z, xp.float64)
     top = xp.max(z, axis=-1)
     require_rows(top, offset=offset)
-    seen = _mean_observed(to_numpy(z), observed)
+    seen = observed.means(to_numpy(z))
     possible = seen > -np.inf
     weights = np.where(possible, 1.0 if weights is None else weights, 0.0)
     out = np.zeros((len(beta), 4))
     for b, inverse in enumerate(beta):
         seen_here = np.where(possible, seen, to_numpy(top))
         t = xp.full_like(top, np.divide(1.0, inverse) if inverse else np.inf)
-        row = reference.likelihood(z, like_array(seen_here, z), t)
+        row = reference.likelihood(z, like(seen_here, z), t)
         nll, score, curvature = (to_numpy(v) for v in row)
-        out[b] = (weights * nll).sum(), (weights * score).sum(), (weights * curvature).sum(), ((weights * score) ** 2).sum()
-    return Totals(*out.T, float(weights.sum()), int(possible.sum()), int((~possible).sum()))
-
-
-def like_array(values: np.ndarray, z: Array) -> Array:
-    return namespace(z).asarray(values) if not is_torch(z) else z.new_tensor(values)
-
-
-def _mean_observed(rows: np.ndarray, observed: Observed) -> np.ndarray:
-    """Mean logit of what was observed in every row, in float64; -inf if any of it has probability 0."""
-    if observed.soft is not None:
-        soft = to_numpy(observed.soft).astype(np.float64)
-        return np.where(soft > 0, soft * np.where(soft > 0, rows, 0.0), 0.0).sum(axis=-1) / soft.sum(axis=-1)
-    labels = observed.labels if observed.labels.ndim == 2 else observed.labels[:, None]
-    return np.take_along_axis(rows, labels, axis=-1).astype(np.float64).mean(axis=-1)
+        out[b] = (
+            (weights * nll).sum(),
+            (weights * score).sum(),
+            (weights * curvature).sum(),
+            ((weights * score) ** 2).sum(),
+        )
+    return Totals(out.T, float(weights.sum()), int(possible.sum()), int((~possible).sum()))
 
 
 def _read_only(rows: np.ndarray) -> np.ndarray:
@@ -154,8 +199,8 @@ def extremes(z: Array, observed: Observed) -> tuple[float, float]:
     n, states = z.shape
 
     def work(rows: slice) -> tuple[float, float]:
-        part, block = to_numpy(z[rows]).astype(np.float64), observed.block(rows)
-        seen = _mean_observed(part, block)
+        part, block = to_numpy(z[rows]).astype(np.float64), observed.take(rows)
+        seen = block.means(part)
         keep = seen > -np.inf if block.keep is None else (seen > -np.inf) & block.keep
         allowed = part > -np.inf
         weight = np.where(keep, 1.0 if block.weights is None else block.weights, 0.0)

@@ -80,7 +80,7 @@ def moments(z: Array, temperature: Array, log_prior: Array | None = None) -> Mom
 def log_softmax(z: Array, temperature: Array, log_prior: Array | None = None) -> Array:
     """log p_i = x_i - x_a - log1p(rest)."""
     xp = namespace(z)
-    x, anchor, top = exponents(z, temperature, log_prior)
+    x, anchor, _ = exponents(z, temperature, log_prior)
     here = state_index(z) == anchor
     rest = xp.sum(xp.where(here, xp.zeros_like(x), xp.exp(x)), axis=-1, keepdims=True)
     return x - xp.log1p(rest)

@@ -1,4 +1,5 @@
-"""Blocks of rows on a few threads. Blocks depend on the shape alone, so results do not depend on the number of threads."""
+"""Blocks of rows on a few threads. Blocks depend on the shape alone, so results do not depend on the number of
+threads."""
 
 from __future__ import annotations
 

@@ -50,13 +50,11 @@ class EffectiveTemperature:
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
 
 
-def effective_temperature(
-    source: Array, target: Array, *, weights: Any = None, axis: int = -1
-) -> EffectiveTemperature:
+def effective_temperature(source: Array, target: Array, *, weights: Any = None, axis: int = -1) -> EffectiveTemperature:
     """The temperature of `source` against `target`: argmin_T KL(softmax(target) || softmax(source / T)).
 
-    It is directional: exchanging the two does not give 1/T. Limits: a target that is always certain of the source's largest
-    logit gives T = 0, a uniform one T = inf.
+    It is directional: exchanging the two does not give 1/T. Limits: a target that is always certain of the source's
+    largest logit gives T = 0, a uniform one T = inf.
 
     Parameters
     ----------
@@ -74,7 +72,8 @@ def effective_temperature(
     Raises
     ------
     ValueError
-        Shapes that differ; a target that allows a state which the source forbids (the divergence is infinite at every T).
+        Shapes that differ; a target that allows a state which the source forbids (the divergence is infinite at
+        every T).
 
     References
     ----------
@@ -114,7 +113,7 @@ def _probabilities(z: np.ndarray, temperature: float, logarithm: bool = False) -
 def _divergence(source: np.ndarray, target: np.ndarray, weights: np.ndarray, temperature: float) -> float:
     """Mean KL(softmax(target) || softmax(source / temperature)), summed from the difference of log-probabilities."""
     total = 0.0
-    for block in blocks(*source.shape, BLOCK_VALUES):
+    for block in blocks(source.shape[0], source.shape[1], BLOCK_VALUES):
         log_target = _probabilities(target[block], 1.0, logarithm=True)
         p = _probabilities(target[block], 1.0)
         log_model = _probabilities(source[block], temperature, logarithm=True)

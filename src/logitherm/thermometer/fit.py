@@ -13,6 +13,7 @@ from logitherm.kernels import exponential
 from logitherm.thermometer.search import REACH, Search
 from logitherm.thermometer.sources import Source, make_source
 
+
 @dataclass(frozen=True)
 class TemperatureFit:
     """What a fit of one temperature found.
@@ -22,9 +23,11 @@ class TemperatureFit:
     temperature : float
         The maximum-likelihood T, in logit units; 0 or inf where the likelihood has no maximum in between.
     standard_error : float or None
-        Of T, from the information (Var_p z summed over rows). None for soft labels, which are not draws, and at a bound.
+        Of T, from the information (Var_p z summed over rows). None for soft labels, which are not draws, and at a
+        bound.
     sandwich_error : float or None
-        Of T, robust against a model that is wrong in more than its temperature. Much larger than `standard_error`: it is.
+        Of T, robust against a model that is wrong in more than its temperature. Much larger than `standard_error`:
+        it is.
     interval : (float, float) or None
         Profile-likelihood interval of T; for soft labels, of log T by the sandwich error.
     confidence : float
@@ -88,7 +91,8 @@ def fit_temperature(
 ) -> TemperatureFit:
     """The temperature T at which softmax(logits / T) makes what was observed most likely.
 
-    The negative log-likelihood is convex in 1/T; its derivative there is the sum over rows of <z>_T - z_observed. It is solved
+    The negative log-likelihood is convex in 1/T; its derivative there is the sum over rows of <z>_T - z_observed. It
+    is solved
     by safeguarded Newton in log T from a start on a sample of the rows, usually in two passes over all of them.
     Rows are read in blocks, so the extra memory does not grow with the input.
 
@@ -134,8 +138,8 @@ def fit_temperature(
 
     References
     ----------
-    Guo et al. (2017), On calibration of modern neural networks, section 4.2; Huber (1967) and White (1982) for the sandwich
-    error; Jaynes (1957) for the mean-energy condition.
+    Guo et al. (2017), On calibration of modern neural networks, section 4.2; Huber (1967) and White (1982) for the
+    sandwich error; Jaynes (1957) for the mean-energy condition.
 
     Examples
     --------
@@ -175,10 +179,10 @@ def fit_source(source: Source, *, drawn: bool, zero_labels: str, confidence: flo
         raise ValueError(f"logits: must hold at least one row to fit; got {first.rows} with weight {first.weight}")
     if first.impossible and zero_labels == "raise":
         raise ValueError(
-            f"labels: must be possible; {first.impossible} of {first.impossible + first.rows} rows have a label of logit -inf "
-            "(probability 0 at every T); mend them or pass zero_labels='exclude'"
+            f"labels: must be possible; {first.impossible} of {first.impossible + first.rows} rows have a label of "
+            "logit -inf (probability 0 at every T); mend them or pass zero_labels='exclude'"
         )
-    base = {
+    base: dict[str, Any] = {
         "confidence": confidence,
         "nll_before": search.nll_one / first.weight,
         "n": first.rows,

@@ -1,8 +1,10 @@
-"""The search for the likelihood's maximum and for the ends of its interval, in as few passes over the rows as possible."""
+"""The search for the likelihood's maximum and for the ends of its interval, in as few passes over the rows as
+possible."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,8 @@ CLOSE_END = 1e-3  # the same for an end of the interval, where the root of the d
 class Search:
     """Passes over the rows, in x = log(1/T). Each pass also visits the points that are likely to be asked for next.
 
-    A start on part of the rows makes two passes enough as a rule: one at the start and at T = 1, one at the maximum and at
-    both ends of its interval.
+    A start on part of the rows makes two passes enough as a rule: one at the start and at T = 1, one at the maximum
+    and at both ends of its interval.
     """
 
     def __init__(self, source: Source, quantile: float | None) -> None:
@@ -42,7 +44,7 @@ class Search:
             total = self.source.totals(np.asarray(exponential(np.array(new))))
             self.passes += 1
             for i, p in enumerate(new):
-                self.seen[p] = Totals(*(v[i : i + 1] for v in total[:4]), *total[4:])
+                self.seen[p] = total.at(i)
         return [self.seen[p] for p in points]
 
     def root(self) -> tuple[float, Totals] | None:
@@ -145,4 +147,4 @@ def _carried(last: tuple[float, Totals], x: float, before: tuple[float, Totals] 
         share = step / (beta - float(exponential(before[0])))
         curvature = curvature + share * (curvature - before[1].curvature)
         squares = squares + share * (squares - before[1].squares)
-    return total._replace(nll=nll, score=np.zeros(1), curvature=curvature, squares=squares)
+    return replace(total, sums=np.stack([nll, np.zeros(1), curvature, squares]))

@@ -1,4 +1,5 @@
-"""Where a fit takes its statistics from: one array, or batches that can be read again and again. Nothing is concatenated."""
+"""Where a fit takes its statistics from: one array, or batches that can be read again and again. Nothing is
+concatenated."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from logitherm._array import Array, as_array, as_logits, describe, dtype_name, is_array, to_numpy
 from logitherm._labels import as_labels, as_weights
-from logitherm.kernels.likelihood import Observed, Totals, extremes, totals
+from logitherm.kernels.likelihood import Observed, Totals, extremes, no_rows, totals
 
 SHARE, FEWEST_ROWS = 8, 256  # a fit starts on an eighth of the rows if that leaves enough of them
 
@@ -42,8 +43,7 @@ class ArraySource:
         """Every eighth row (not the first rows, since files are often sorted by class)."""
         if self.logits.shape[0] < SHARE * self.step * FEWEST_ROWS:
             return None
-        observed = Observed(*(None if field is None else field[::SHARE] for field in self.observed))
-        return ArraySource(self.logits, observed, self.step * SHARE)
+        return ArraySource(self.logits, self.observed.take(np.s_[::SHARE]), self.step * SHARE)
 
 
 class BatchSource:
@@ -61,7 +61,8 @@ class BatchSource:
         for number, batch in enumerate(self.batches):
             if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
                 raise ValueError(
-                    f"logits: batches must be (logits, labels) or (logits, labels, weights); batch {number} is {describe(batch)}"
+                    "logits: batches must be (logits, labels) or (logits, labels, weights); "
+                    f"batch {number} is {describe(batch)}"
                 )
             logits, labels, *weights = batch
             if self.model is not None:
@@ -74,7 +75,7 @@ class BatchSource:
             yield source
 
     def totals(self, inverse_temperatures: np.ndarray) -> Totals:
-        total = Totals(*np.zeros((4, len(inverse_temperatures))), 0.0, 0, 0)
+        total = no_rows(len(inverse_temperatures))
         for source in self._sources():
             total = total + source.totals(inverse_temperatures)
         read = total.rows + total.impossible
@@ -119,11 +120,13 @@ def make_source(
 ) -> Source:
     """The source for what the caller of `fit_temperature` handed in."""
     if not is_array(logits) and not _is_nested_numbers(logits):
-        given = [name for name, value in (("labels", labels), ("soft_labels", soft_labels), ("samples", samples)) if value is not None]
+        given = [
+            name
+            for name, value in (("labels", labels), ("soft_labels", soft_labels), ("samples", samples))
+            if value is not None
+        ]
         if given or weights is not None or mask is not None:
-            raise ValueError(
-                f"{(given + ['weights or mask'])[0]}: must not be given with batches, which carry their own labels and weights"
-            )
+            raise ValueError(f"{[*given, 'weights, mask'][0]}: must not be given with batches, which carry their own")
         if not hasattr(logits, "__iter__"):
             raise TypeError(f"logits: must be an array or an iterable of batches; got {describe(logits)}")
         if iter(logits) is logits:
@@ -145,13 +148,20 @@ def _is_nested_numbers(x: Any) -> bool:
     """A plain list of rows of numbers, which is an array, not batches."""
     while isinstance(x, (list, tuple)) and x:
         x = x[0]
-        if is_array(x) and getattr(x, "ndim", 0):
+        if is_array(x) and len(x.shape):
             return False
     return isinstance(x, (int, float))
 
 
 def _array_source(
-    logits: Any, labels: Any, soft_labels: Any, samples: Any, weights: Any, mask: Any, ignore_index: int | None, axis: int
+    logits: Any,
+    labels: Any,
+    soft_labels: Any,
+    samples: Any,
+    weights: Any,
+    mask: Any,
+    ignore_index: int | None,
+    axis: int,
 ) -> ArraySource:
     kinds = {"labels": labels, "soft_labels": soft_labels, "samples": samples}
     given = [name for name, value in kinds.items() if value is not None]
@@ -183,7 +193,7 @@ def _array_source(
         if drawn.ndim != len(batch) + 1 or drawn.shape[:-1] != batch or drawn.shape[-1] == 0:
             raise ValueError(f"samples: must have the shape {batch} + (draws,); got {describe(drawn)}")
         flat = as_labels(drawn, drawn.shape, states)
-        observed = observed._replace(labels=flat.reshape(z.shape[0], -1))
+        observed = observed._replace(samples=flat.reshape(z.shape[0], -1))
     else:
         values = to_numpy(as_array(labels, "labels"))
         if ignore_index is not None:
@@ -207,6 +217,7 @@ def _soft_labels(soft_labels: Any, batch: tuple[int, ...], states: int) -> np.nd
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(
-            f"soft_labels: rows must be probabilities that sum to 1; {int(bad.sum())} rows are not, first row {row} (sum {total[row]:.6g})"
+            f"soft_labels: rows must be probabilities that sum to 1; {int(bad.sum())} rows are not, "
+            f"first row {row} (sum {total[row]:.6g})"
         )
     return soft

@@ -13,7 +13,8 @@ from logitherm.thermostat.setpoint import solve_temperature
 class Temperature(Protocol):
     """Anything that says which temperature a batch of logits shall have.
 
-    Every `temperature=` of the library takes a number, an array that broadcasts against the batch (a learned parameter, for
+    Every `temperature=` of the library takes a number, an array that broadcasts against the batch (a learned
+    parameter, for
     instance), or an object with this one method: a schedule, a set point, a table of groups, or one of your own.
 
     Examples
@@ -30,7 +31,8 @@ class Temperature(Protocol):
     """
 
     def resolve(self, logits: Array, step: Any = None) -> Array:
-        """Temperature that broadcasts against the batch of `logits` (states last), at a step of training or generation."""
+        """Temperature that broadcasts against the batch of `logits` (states last), at a step of training or
+        generation."""
         ...
 
 
@@ -94,6 +96,10 @@ class PerGroup:
             raise TypeError(f"groups: must be integers; got {dtype_name(groups)}")
         if not is_traced(table):
             require_temperature(table)
-        if not is_traced(groups) and groups.shape and (to_numpy(groups).min() < 0 or to_numpy(groups).max() >= len(table)):
+        if (
+            not is_traced(groups)
+            and groups.shape
+            and (to_numpy(groups).min() < 0 or to_numpy(groups).max() >= len(table))
+        ):
             raise ValueError(f"groups: must lie in [0, {len(table)}); got up to {int(to_numpy(groups).max())}")
         return namespace(table).take(table, groups.reshape(-1), axis=0).reshape(tuple(groups.shape))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -166,7 +167,7 @@ class PiecewiseSchedule(Schedule):
 
     def __post_init__(self) -> None:
         steps = [step for step, _ in self.points]
-        if not steps or any(b <= a for a, b in zip(steps, steps[1:])):
+        if not steps or any(b <= a for a, b in pairwise(steps)):
             raise ValueError(f"points: must be (step, temperature) pairs with increasing steps; got {self.points}")
         for _, temperature in self.points:
             _check(points=temperature)

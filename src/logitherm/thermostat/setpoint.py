@@ -46,12 +46,14 @@ def solve_temperature(
 ) -> Array:
     """The temperature at which softmax(logits / T) has a given entropy, mean energy, top probability or divergence.
 
-    Each of these is monotone in T, so there is one answer, found by safeguarded Newton in log T. What is promised is the
+    Each of these is monotone in T, so there is one answer, found by safeguarded Newton in log T. What is promised is
+    the
     residual, not T, which is ill-conditioned near the limits: the quantity meets its target within 8 roundings of the
     compute dtype (relative to 1 or to the target, whichever is larger). In PyTorch and JAX the answer is
     differentiable in logits and target, by the implicit function theorem.
 
-    Limits: targets run over the open range between their values at T = 0 and T = inf. A constant row has an empty range.
+    Limits: targets run over the open range between their values at T = 0 and T = inf. A constant row has an empty
+    range.
 
     Parameters
     ----------
@@ -64,7 +66,8 @@ def solve_temperature(
     top_probability : float or array
         Target of max p.
     kl : float or array
-        Target of KL(p_T || p_T0) in nats, with T0 = `reference_temperature`. It has a root on each side of T0: give `side`.
+        Target of KL(p_T || p_T0) in nats, with T0 = `reference_temperature`. It has a root on each side of T0: give
+        `side`.
     side : "hot" or "cold"
         Which root of a divergence: T > T0 or T < T0.
     reference_temperature : float or array
@@ -74,8 +77,8 @@ def solve_temperature(
     log_prior : array, optional
         Log weights that are not tempered. A top probability with a prior is refused, since it need not be monotone.
     out_of_range : "raise" or "limit"
-        What to do where the target is outside the open range: raise, or answer 0 or inf, whichever comes closest. Under a
-        trace "raise" gives NaN.
+        What to do where the target is outside the open range: raise, or answer 0 or inf, whichever comes closest.
+        Under a trace "raise" gives NaN.
     axis : int
         The axis of the states.
     check : bool, optional
@@ -176,8 +179,8 @@ def _require_inside(name: str, goal: Array, answer: Answer) -> None:
     wanted, low, high = (float(v.reshape(-1)[row]) for v in (goal, answer.low, answer.high))
     low, high = min(low, high), max(low, high)
     raise ValueError(
-        f"{name}: must lie between its values at the limits of T, ({low:.6g}, {high:.6g}) for row {row}; got {wanted:.6g}; "
-        "pass out_of_range='limit' to take the nearest limit"
+        f"{name}: must lie between its values at the limits of T, ({low:.6g}, {high:.6g}) for row {row}; "
+        f"got {wanted:.6g}; pass out_of_range='limit' to take the nearest limit"
     )
 
 
@@ -214,7 +217,8 @@ def _turned(problem: Problem, value: Array, slope: Array) -> tuple[Array, Array]
 
 
 def _divergence(z: Array, m: Moments, temperature: Array, near: Moments, t0: Array) -> Array:
-    """KL(p_T || p_T0) from two states of the same logits, relative to the largest logit so that nothing large cancels."""
+    """KL(p_T || p_T0) from two states of the same logits, relative to the largest logit so that nothing large
+    cancels."""
     xp = namespace(z)
     top = xp.max(z, axis=-1)
     mean = (m.top - top) - m.gap
@@ -247,8 +251,6 @@ def _answer(problem: Problem, goal: Array) -> Answer:
         )
         return search(problem, stop(goal))
     return search(problem, goal)
-
-
 
 
 @silent
@@ -287,7 +289,11 @@ def search(problem: Problem, goal: Array) -> Answer:
     tolerance = 4 * eps * xp.maximum(xp.abs(wanted), xp.ones_like(wanted))
     root = find_root(residual, start, lower, upper, value_tolerance=tolerance, step_tolerance=0.25 * eps)
     t = exponential(root.x)
-    t = xp.where(wanted <= low, xp.broadcast_to(pool(cold), t.shape), xp.where(wanted >= high, xp.broadcast_to(pool(hot), t.shape), t))
+    t = xp.where(
+        wanted <= low,
+        xp.broadcast_to(pool(cold), t.shape),
+        xp.where(wanted >= high, xp.broadcast_to(pool(hot), t.shape), t),
+    )
     return Answer(t, inside, *ends)
 
 
@@ -306,9 +312,10 @@ def _scale(z: Array) -> Array:
 def _attach(problem: Problem, goal: Array, t: Array, inside: Array) -> Array:
     """T with the derivatives of the implicit function theorem: dT = (d target - dQ) / (dQ/dT).
 
-    The quantity is evaluated once more as a differentiable function of the logits at the fixed T; what is added to T is 0.
+    The quantity is evaluated once more as a differentiable function of the logits at the fixed T; what is added to T
+    is 0.
     """
-    z, q = problem.z, problem.log_prior
+    z = problem.z
     xp = namespace(z)
     if is_torch(z):
         import torch

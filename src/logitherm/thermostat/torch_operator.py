@@ -1,4 +1,5 @@
-"""The search as a PyTorch operator, so that compile and vmap see one opaque step instead of a loop that depends on values."""
+"""The search as a PyTorch operator, so that compile and vmap see one opaque step instead of a loop that depends on
+values."""
 
 from __future__ import annotations
 
@@ -23,7 +24,12 @@ def _solve(
 
 @_solve.register_fake
 def _(z, log_prior, reference_temperature, goal, name, side, pooled):
-    return [torch.empty_like(goal), torch.empty_like(goal, dtype=torch.bool), torch.empty_like(goal), torch.empty_like(goal)]
+    return [
+        torch.empty_like(goal),
+        torch.empty_like(goal, dtype=torch.bool),
+        torch.empty_like(goal),
+        torch.empty_like(goal),
+    ]
 
 
 @_solve.register_vmap
