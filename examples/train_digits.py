@@ -27,6 +27,8 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
+import logitherm
+
 SEED = 0
 TRAIN, HALF = 297, 750
 EPOCHS = 250
@@ -98,6 +100,9 @@ def main(arguments: list[str] | None = None) -> None:
     for name, (logits, labels) in splits.items():
         accuracy = float(np.mean(logits.argmax(axis=1) == labels))
         print(f"{name:>4}: n {len(labels)}, accuracy {accuracy:.3f}, NLL {nll(logits, labels):.4f}")
+        if name == "val":
+            fit = logitherm.fit_temperature(logits, labels)
+            print(f"      fitted T {fit.temperature:.4f} +- {fit.standard_error:.4f}, NLL there {fit.nll_after:.4f}")
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(out / f"digits.{name}.npz", logits=logits, labels=labels)

@@ -1,6 +1,8 @@
 """Synthetic calibration studies in the shape of `Study.to_dict()`: numbers made here, with NumPy alone."""
 
+import copy
 import functools
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -93,8 +95,8 @@ def make_study(kind):
     """A study of `kind`: overconfident, underconfident, honest, binary, zero (separable) or infinite (no signal)."""
     rng = np.random.default_rng(7)
     n, classes, spread, factor = {
-        "overconfident": (5000, 10, 4.0, 2.07),
-        "underconfident": (10000, 100, 3.5, 0.55),
+        "overconfident": (3000, 10, 4.0, 2.07),
+        "underconfident": (2000, 20, 3.5, 0.55),
         "honest": (600, 5, 2.0, 1.0),
         "binary": (400, 2, 1.5, 1.6),
         "zero": (200, 3, 2.0, 1.0),
@@ -107,7 +109,7 @@ def make_study(kind):
     if kind == "infinite":
         labels = truth.argmin(axis=1)
     logits = truth * factor
-    grid = np.exp(np.linspace(np.log(0.02), np.log(50), 1600))
+    grid = np.exp(np.linspace(np.log(0.02), np.log(50), 1000))
     total = np.array([_nll(logits, labels, t).sum() for t in grid])
     at_bound = kind if kind in ("zero", "infinite") else None
     best = None if at_bound else float(grid[total.argmin()])
@@ -116,7 +118,7 @@ def make_study(kind):
         kind, [float(inside[0]), float(inside[-1])]
     )
     used = {"zero": 0.0, "infinite": 1e12}.get(kind, best)
-    weights = np.vstack([np.ones(n), rng.poisson(1.0, (200, n))])
+    weights = np.vstack([np.ones(n), rng.poisson(1.0, (100, n))])
     before, _, before_diagram = _scores_and_diagram(logits, labels, 1.0, weights)
     after, _, after_diagram = _scores_and_diagram(logits, labels, used, weights)
     centre = best or 1.0
@@ -158,7 +160,7 @@ def make_study(kind):
             "sandwich_error": None if error is None else error * 1.21,
             "interval": interval,
             "confidence": 0.95,
-            "p_value": float(np.exp(-ratio / 2)),
+            "p_value": math.erfc(math.sqrt(max(ratio, 0) / 2)),
             "likelihood_ratio": ratio,
             "at_bound": at_bound,
             "nll_before": nll_before,
@@ -197,14 +199,23 @@ def as_study(contents):
 
 @pytest.fixture(params=KINDS)
 def any_contents(request):
-    return cached_study(request.param)
+    """Each kind of study in turn."""
+    return copy.deepcopy(cached_study(request.param))
 
 
 @pytest.fixture
-def contents():
-    return cached_study("overconfident")
+def contents_of():
+    """A study of the kind asked for, free to be changed."""
+    return lambda kind: copy.deepcopy(cached_study(kind))
+
+
+@pytest.fixture
+def contents(contents_of):
+    """The study of an overconfident model."""
+    return contents_of("overconfident")
 
 
 @pytest.fixture
 def wrap():
+    """From contents to the object that `render_report` takes."""
     return as_study

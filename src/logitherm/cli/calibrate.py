@@ -167,7 +167,7 @@ def show(study: Any, data: list[LogitData], choices: Choices, written: list[tupl
     out.print()
     after = f"after\nT = {tables.temperature_text(study.fit)}"
     out.print(tables.score_table([("before\nT = 1", study.before), (after, study.after)]))
-    out.print(tables.footnote(f"Fitted on {about(data[0])}. Scored on {study.scored_on}. Intervals: bootstrap."))
+    out.print(tables.footnote(f"Fit: {about(data[0])}. Scores: {study.scored_on}, bootstrap intervals."))
     if written:
         out.print()
     for what, path in written:

@@ -296,57 +296,75 @@ def likelihood(z, step, labels, observed, weights, inverse_temperatures, totals)
     at each inverse temperature b, where score and curvature are the derivatives of the negative log-likelihood in it.
 
     Exactly one of `labels` and `observed` (mean observed logits) has an entry for every such row, the other none; empty
-    weights mean 1. Returns the first bad row or -1, and the number of rows left out because their observed logit is
-    -inf.
+    weights mean 1. Returns the first bad row or -1, and the number of rows left out: their observed logit is -inf.
     """
     n, states = labels.shape[0] + observed.shape[0], z.shape[1]
     size, held = _tile_shape(n, states)
     columns = np.empty((held, size), z.dtype)
     tops, ties, s0, s1, s2 = _lanes(size, columns)
+    sums = np.empty((3, size))
+    below, mass = np.empty(size), np.empty(size)
     impossible = 0
     for start in range(0, n, size):
         rows = min(size, n - start)
         bad = _tile_tops(z, start * step, step, rows, columns, tops, ties)
         if bad >= 0:
             return (start + bad) * step, impossible
+        for i in range(rows):
+            row = start + i
+            seen = np.float64(z[row * step, labels[row]]) if labels.shape[0] else observed[row]
+            possible = seen > -np.inf
+            impossible += not possible
+            mass[i] = (weights[row] if weights.shape[0] else 1.0) if possible else 0.0
+            below[i] = np.float64(tops[i]) - seen if possible else 0.0
         for b in range(inverse_temperatures.shape[0]):
             beta = inverse_temperatures[b]
             scale = z.dtype.type(beta / LN2)
-            _column_sums(columns, rows, scale, s0, s1, s2)
-            nll, score, curvature, squares, product = 0.0, 0.0, 0.0, 0.0, 0.0
-            for i in range(rows):
-                row = start + i
-                weight = weights[row] if weights.shape[0] else 1.0
-                seen = np.float64(z[row * step, labels[row]]) if labels.shape[0] else observed[row]
-                if seen == -np.inf:
-                    impossible += b == 0
-                    continue
-                if held:
-                    sums = np.float64(s0[i]), np.float64(s1[i]), np.float64(s2[i])
-                else:
-                    sums = _long_row_sums(z[row * step], tops[i], scale)
-                rest = ties[i] + sums[0]
-                below = np.float64(tops[i]) - seen
-                inverse = 1 / (1 + rest)
-                mean = sums[1] * inverse * LN2  # <z - max z> / T
-                variance = max(0.0, sums[2] * inverse * LN2 * LN2 - mean * mean)
-                slope = weight * (below * beta + mean)
-                if weights.shape[0]:
-                    nll += weight * np.log1p(rest)
-                else:  # log1p(a) + log1p(b) = log1p(a + b + a b): one logarithm for many rows
-                    product += rest + product * rest
-                    if product > 1e200:
-                        nll += np.log1p(product)
-                        product = 0.0
-                nll += weight * (below * beta)
-                score += slope
-                curvature += weight * variance
-                squares += slope * slope
-            totals[b, 0] += nll + np.log1p(product)
+            if held:
+                _column_sums(columns, rows, scale, s0, s1, s2)
+                for i in range(rows):
+                    sums[0, i], sums[1, i], sums[2, i] = ties[i] + np.float64(s0[i]), s1[i], s2[i]
+            else:
+                for i in range(rows):
+                    first, second, third = _long_row_sums(z[(start + i) * step], tops[i], scale)
+                    sums[0, i], sums[1, i], sums[2, i] = ties[i] + first, second, third
+            score, curvature, squares = _tile_scores(sums, below, mass, rows, beta)
+            totals[b, 0] += _tile_nll(sums[0], below, mass, rows, beta, weights.shape[0] == 0)
             totals[b, 1] += score / beta
             totals[b, 2] += curvature / beta / beta
             totals[b, 3] += squares / beta / beta
     return -1, impossible
+
+
+@njit(fastmath=_REDUCE, **_FLAGS)
+def _tile_scores(sums, below, mass, rows, beta):
+    """Sums over the rows of a tile of w score, w curvature and (w score)^2, in units of x."""
+    score, curvature, squares = 0.0, 0.0, 0.0
+    for i in range(rows):
+        inverse = LN2 / (1 + sums[0, i])
+        mean = sums[1, i] * inverse  # <z - max z> / T
+        variance = sums[2, i] * inverse * LN2 - mean * mean
+        slope = mass[i] * (below[i] * beta + mean)
+        score += slope
+        curvature += mass[i] * max(variance, 0.0)
+        squares += slope * slope
+    return score, curvature, squares
+
+
+@njit(**_FLAGS)
+def _tile_nll(rest, below, mass, rows, beta, unweighted):
+    """Sum over the rows of a tile of w log1p(rest) + w (max z - observed) / T."""
+    nll, product = 0.0, 0.0
+    for i in range(rows):
+        nll += mass[i] * (below[i] * beta)
+        if not unweighted:
+            nll += mass[i] * np.log1p(rest[i])
+        elif mass[i] > 0:  # log1p(a) + log1p(b) = log1p(a + b + a b): one logarithm for many rows
+            product += rest[i] + product * rest[i]
+            if product > 1e200:
+                nll += np.log1p(product)
+                product = 0.0
+    return nll + np.log1p(product)
 
 
 @njit(**_FLAGS)

@@ -176,5 +176,4 @@ def likelihood(z: Array, observed: Array, temperature: Array) -> tuple[Array, Ar
 
 def exponential(x: Array | float) -> Array:
     """exp(x), for searches that run in the logarithm of a temperature."""
-    xp = namespace(x)
-    return xp.exp(xp.asarray(x, dtype=xp.float64) if isinstance(x, float) else x)
+    return math.exp(x) if isinstance(x, float) else namespace(x).exp(x)

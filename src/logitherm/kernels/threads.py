@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 BLOCK_VALUES = 1 << 20
 BLOCK_ROWS = 1 << 14
-SINGLE_THREAD = 1 << 16  # values below which handing out work costs more than it saves
+SINGLE_THREAD = 1 << 18  # values below which handing out work costs more than it saves
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 if hasattr(os, "register_at_fork"):

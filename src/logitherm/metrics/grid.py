@@ -78,27 +78,23 @@ def reliability_grid(
     inputs = as_inputs(logits, labels, 1.0, weights)
 
     edges = np.linspace(0.0, 1.0, bins + 1)
-    mass, confident, correct = np.zeros((3, len(grid), bins))
-    nll, brier = np.zeros((2, len(grid)))
+    sums, means = np.zeros((3, len(grid), bins)), np.zeros((2, len(grid)))
     for block in row_blocks(inputs):
         w = inputs.weights[block.rows]
+        share = w / inputs.weights.sum()
         for i, temperature in enumerate(grid):
-            rows = block_statistics(block._replace(temperature=np.full(len(w), temperature)), brier=True)
+            rows = block_statistics(block._replace(temperature=np.full(len(w), temperature)))
             columns = w, w * rows.confidence, w * rows.correct
-            for total, part in zip(
-                (mass, confident, correct), bin_sums(bin_index(rows.confidence, edges), bins, *columns)
-            ):
-                total[i] += part
-            nll[i] += np.dot(w, np.where(w > 0, rows.nll, 0.0))
-            brier[i] += np.dot(w, rows.brier)
-    total = inputs.weights.sum()
+            sums[:, i] += bin_sums(bin_index(rows.confidence, edges), bins, *columns)
+            means[:, i] += share @ np.where(w > 0, rows.nll, 0.0), share @ rows.brier
+    mass, confident, correct = sums
     return ReliabilityGrid(
         temperatures=grid,
         edges=edges,
         count=mass,
         confidence=per_mass(confident, mass),
         accuracy=per_mass(correct, mass),
-        nll=nll / total,
-        brier=brier / total,
+        nll=means[0],
+        brier=means[1],
         ece=expected_error(mass, confident - correct),
     )

@@ -50,4 +50,6 @@ def finite_or_none(value: float) -> float | None:
 
 def to_lists(values: np.ndarray) -> Any:
     """An array as nested lists of numbers and None."""
-    return np.where(np.isfinite(values), values, None).tolist()
+    plain = values.astype(object)
+    plain[~np.isfinite(values)] = None
+    return plain.tolist()

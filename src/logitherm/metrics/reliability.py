@@ -45,8 +45,8 @@ def reliability(
     """Confidence and accuracy of the top label in bins of confidence, with a bootstrap band of the accuracy.
 
     The bins are those of `expected_calibration_error`, which is sum(count * |accuracy - confidence|) / sum(count) of
-    the bins that are not empty. The band is the percentile interval of the accuracy of each bin, the bins kept as they are:
-    in a bin whose rows are all right (or all wrong) it has no width.
+    the bins that are not empty. The band is the percentile interval of the accuracy of each bin, the bins kept as they
+    are: in a bin whose rows are all right (or all wrong) it has no width.
 
     Limits: T = 0 puts all rows without ties into the last bin, T = inf into the bin of 1/classes where all are allowed.
 
@@ -73,8 +73,8 @@ def reliability(
 
     References
     ----------
-    DeGroot & Fienberg (1983), The comparison and evaluation of forecasters; Guo et al. (2017), section 2; Bröcker & Smith
-    (2007), Increasing the reliability of reliability diagrams, for the band.
+    DeGroot & Fienberg (1983), The comparison and evaluation of forecasters; Guo et al. (2017), section 2; Bröcker &
+    Smith (2007), Increasing the reliability of reliability diagrams, for the band.
 
     Examples
     --------

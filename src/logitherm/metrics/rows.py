@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitherm import gibbs, kernels
+from logitherm import gibbs
 from logitherm._array import (
     HALF_TYPES,
     Array,
@@ -20,7 +20,7 @@ from logitherm._array import (
     to_numpy,
 )
 from logitherm._labels import as_labels, as_weights
-from logitherm.kernels import reference
+from logitherm.kernels.reference import over
 from logitherm.kernels.threads import blocks
 
 BLOCK_VALUES = 1 << 17  # one megabyte of float64 logits
@@ -52,7 +52,7 @@ class Rows(NamedTuple):
     correct: np.ndarray  # 1 where the prediction is the label
     confidence: np.ndarray  # the largest probability
     nll: np.ndarray  # nats; inf where the label has probability 0
-    brier: np.ndarray  # 0 to 2; empty unless asked for
+    brier: np.ndarray  # 0 to 2
 
 
 def as_inputs(logits: Any, labels: Any, temperature: Any = 1.0, weights: Any = None) -> Inputs:
@@ -104,24 +104,23 @@ def probabilities(block: Block) -> np.ndarray:
         return np.asarray(gibbs.softmax(block.logits, block.temperature, check=False))
 
 
-def block_statistics(block: Block, *, brier: bool) -> Rows:
-    z, labels, t = block.logits, block.labels, block.temperature
-    at_label = np.arange(len(z)), labels
+def block_statistics(block: Block) -> Rows:
+    p, rows = probabilities(block), np.arange(len(block.labels))
+    top, at_label = (rows, block.predicted), (rows, block.labels)
+    confidence = p[top]
+    p[top] = 0
+    rest = p.sum(axis=-1) / confidence  # not 1 / confidence - 1, which forgets probabilities below 1e-16
+    p[top] = confidence
     with np.errstate(over="ignore"):
-        m = kernels.moments(z, t, check=False)
-        nll = np.log1p(m.rest) - reference.over(z[at_label] - m.top, t)
-    squares = np.empty(0)
-    if brier:
-        residuals = probabilities(block)
-        residuals[at_label] -= 1
-        squares = np.einsum("nk,nk->n", residuals, residuals)
-    correct = (block.predicted == labels).astype(np.float64)
-    return Rows(correct, np.asarray(reference.top_probability(m, t)), nll, squares)
+        nll = np.log1p(rest) - over(block.logits[at_label] - block.logits[top], block.temperature)
+    p[at_label] -= 1
+    brier = np.einsum("nk,nk->n", p, p)
+    return Rows((block.predicted == block.labels).astype(np.float64), confidence, nll, brier)
 
 
-def row_statistics(inputs: Inputs, *, brier: bool = False) -> Rows:
+def row_statistics(inputs: Inputs) -> Rows:
     """Statistics of all rows in one pass over the logits."""
-    parts = [block_statistics(block, brier=brier) for block in row_blocks(inputs)]
+    parts = [block_statistics(block) for block in row_blocks(inputs)]
     return Rows(*(np.concatenate(column) for column in zip(*parts)))
 
 

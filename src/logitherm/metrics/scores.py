@@ -44,7 +44,7 @@ def accuracy(logits: Array, labels: Array, temperature: Any = 1.0, *, weights: A
 
     References
     ----------
-    Guo et al. (2017), On calibration of modern neural networks, section 4.2: temperature does not change the prediction.
+    Guo et al. (2017), On calibration of modern neural networks, section 4.2 (temperature keeps the prediction).
 
     Examples
     --------
@@ -72,7 +72,7 @@ def nll(logits: Array, labels: Array, temperature: Any = 1.0, *, weights: Array 
 
     References
     ----------
-    Good (1952), Rational decisions; Guo et al. (2017), eq. 5.
+    Good (1952), Rational decisions; Guo et al. (2017), eq. 6.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def brier(logits: Array, labels: Array, temperature: Any = 1.0, *, weights: Arra
     2.0
     """
     inputs = as_inputs(logits, labels, temperature, weights)
-    return weighted_mean(row_statistics(inputs, brier=True).brier, inputs.weights)
+    return weighted_mean(row_statistics(inputs).brier, inputs.weights)
 
 
 def expected_calibration_error(
@@ -127,9 +127,9 @@ def expected_calibration_error(
 ) -> float:
     """ECE of the top label: the mean over bins, by weight, of |accuracy - mean confidence|.
 
-    Bins are right-closed, (0, 1/15], (1/15, 2/15], ..., so that a confidence of exactly 1 is in the last one. Equal-mass
-    bins never part rows of equal confidence: the result does not depend on the order of the rows, and ties may leave
-    fewer bins. With few rows a bin the estimate is biased upward; `evaluate` says how far it is from certain.
+    Bins are right-closed, (0, 1/15], (1/15, 2/15], ..., so that a confidence of exactly 1 is in the last one.
+    Equal-mass bins never part rows of equal confidence: the result does not depend on the order of the rows, and ties
+    may leave fewer bins. With few rows a bin the estimate is biased upward; `evaluate` gives an interval.
 
     Limits: T = 0 gives the error rate where no logits tie; T = inf gives |accuracy - 1/classes| where all are allowed.
 
@@ -189,7 +189,7 @@ def maximum_calibration_error(
 
     References
     ----------
-    Naeini et al. (2015); Guo et al. (2017), eq. 5 of section 2.
+    Naeini et al. (2015); Guo et al. (2017), eq. 5.
 
     Examples
     --------

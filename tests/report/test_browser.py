@@ -1,0 +1,204 @@
+"""The page in a real browser: the slider moves the diagram, the exports hold the numbers, nothing is requested.
+
+Skipped without playwright or Chromium; with LOGITHERM_REQUIRE_BROWSER=1 that is a failure.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+
+import pytest
+
+from logitherm.report import render_report
+
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+
+def _missing(reason):
+    if os.environ.get("LOGITHERM_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"LOGITHERM_REQUIRE_BROWSER=1, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _missing("playwright is not installed (pip install playwright)")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        _missing("no chromium, chromium-browser or google-chrome on the PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, tmp_path, wrap):
+    """Open a study's page; after the test, no console message, error or request may have been seen."""
+    seen, pages = [], []
+
+    def visit(contents, *, width=1280, scheme="light"):
+        file = tmp_path / "report.html"
+        file.write_text(render_report(wrap(contents)), encoding="utf-8")
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        pages.append(page)
+        page.on("console", lambda message: seen.append(f"console {message.type}: {message.text}"))
+        page.on("pageerror", lambda error: seen.append(f"error: {error}"))
+        page.on("request", lambda request: seen.append(f"request: {request.url}"))
+        page.goto(file.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        assert seen.pop(0) == f"request: {file.as_uri()}"
+        return page
+
+    yield visit
+    for page in pages:
+        page.close()
+    assert [line for line in seen if not line.startswith("request: blob:")] == []
+
+
+def shown(page, figure, meta):
+    """The x and y that Plotly now shows for one trace."""
+    return page.evaluate(
+        "([id, meta]) => { const t = document.getElementById(id).data.find((t) => t.meta === meta);"
+        " return [Array.from(t.x), Array.from(t.y)]; }",
+        [figure, meta],
+    )
+
+
+def move_slider(page, index):
+    page.evaluate(
+        "(i) => { const s = document.getElementById('slider'); s.value = i; s.dispatchEvent(new Event('input')); }",
+        index,
+    )
+
+
+def test_the_slider_moves_the_diagram_and_the_readout(visit, contents):
+    page, grid = visit(contents), contents["reliability"]["grid"]
+    seen = set()
+    for index in (0, 12, len(grid["temperature"]) - 1):
+        move_slider(page, index)
+        diagram = grid["diagrams"][index]
+        assert shown(page, "slider-diagram", "accuracy") == [diagram["confidence"], diagram["accuracy"]]
+        assert shown(page, "slider-diagram", "count")[1] == diagram["count"]
+        assert float(page.inner_text("#show-temperature")) == pytest.approx(grid["temperature"][index], rel=5e-3)
+        assert page.inner_text("#show-ece") == f"{100 * grid['ece'][index]:.2f}\u00a0%"
+        assert float(page.inner_text("#show-nll")) == pytest.approx(grid["nll"][index], abs=6e-5)
+        assert float(page.inner_text("#show-brier")) == pytest.approx(grid["brier"][index], abs=6e-5)
+        seen.add((page.inner_text("#show-temperature"), page.inner_text("#show-ece")))
+        drawn = page.eval_on_selector_all("#slider-diagram .scatterlayer .point", "nodes => nodes.length")
+        assert drawn == sum(c is not None for c in diagram["confidence"])
+    assert len(seen) == 3
+
+
+def test_the_slider_obeys_keyboard_and_buttons(visit, contents):
+    page, temperatures = visit(contents), contents["reliability"]["grid"]["temperature"]
+    one, fitted = temperatures.index(1.0), temperatures.index(contents["fit"]["temperature"])
+    assert page.input_value("#slider") == str(one), "it starts with the model as it came"
+    page.focus("#slider")
+    page.keyboard.press("ArrowRight")
+    assert page.input_value("#slider") == str(one + 1)
+    assert page.get_attribute("#slider", "aria-valuetext") == "T = " + page.inner_text("#show-temperature")
+    page.keyboard.press("Home")
+    assert "Colder than the fitted range" in page.inner_text("#show-words")
+    page.keyboard.press("End")
+    assert "Hotter than the fitted range" in page.inner_text("#show-words")
+    page.click("#go-fitted")
+    assert page.input_value("#slider") == str(fitted)
+    assert "Within the range" in page.inner_text("#show-words")
+    page.click("#go-one")
+    assert page.inner_text("#show-temperature") == "1.00"
+
+
+@pytest.mark.parametrize("kind", ["zero", "infinite"])
+def test_a_bound_disables_the_fitted_button(visit, contents_of, kind):
+    page = visit(contents_of(kind))
+    assert page.is_disabled("#go-fitted")
+    move_slider(page, 3)
+    assert "No finite temperature" in page.inner_text("#show-words")
+
+
+def download(page, selector):
+    with page.expect_download() as waiting:
+        page.click(selector)
+    return waiting.value.suggested_filename, open(waiting.value.path(), encoding="utf-8", newline="").read()
+
+
+def test_every_figure_exports_its_numbers(visit, contents):
+    page = visit(contents)
+    tables = page.evaluate("JSON.parse(document.getElementById('logitherm-data').textContent).tables")
+    for name, table in tables.items():
+        filename, text = download(page, f'button[data-export="csv"][data-figure="{name}"]')
+        assert filename == f"overconfident-val-npz-{name}.csv"
+        rows = list(csv.reader(io.StringIO(text)))
+        assert rows[0] == list(table)
+        for column, values in zip(zip(*rows[1:], strict=True), table.values(), strict=True):
+            for cell, value in zip(column, values, strict=True):
+                assert cell == ("" if value is None else value if isinstance(value, str) else cell)
+                assert value is None or isinstance(value, str) or float(cell) == value
+        filename, text = download(page, f'button[data-export="json"][data-figure="{name}"]')
+        assert json.loads(text) == table
+    filename, text = download(page, 'button[data-export="study"]')
+    assert json.loads(text) == contents
+    filename, text = download(page, 'button[data-export="svg"][data-figure="nll-curve"]')
+    assert filename.endswith(".svg")
+    assert text.startswith("<svg")
+
+
+@pytest.mark.parametrize("width", [1280, 768, 390, 360])
+def test_nothing_overflows(visit, any_contents, width):
+    page = visit(any_contents, width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    outside = page.evaluate(
+        "() => [...document.querySelectorAll('main *')].filter((e) => !e.closest('svg') && !e.closest('.visually-hidden')"
+        " && e.getClientRects().length && e.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.outerHTML.slice(0, 80))"
+    )
+    assert outside == []
+    wide = page.evaluate(
+        "() => [...document.querySelectorAll('.chart')].map((c) => [c.clientWidth, c.querySelector('svg').clientWidth])"
+    )
+    assert all(chart == pytest.approx(svg, abs=1) for chart, svg in wide)
+
+
+def test_long_names_do_not_overflow(visit, contents):
+    contents |= {"name": "a" * 150 + ".npz", "scored_on": "b" * 150, "verdict": ["c" * 150, "d" * 150]}
+    page = visit(contents, width=390)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_charts_follow_the_colour_scheme_and_print_light(visit, contents):
+    page = visit(contents, scheme="dark")
+    background = "document.getElementById('nll-curve').layout.paper_bgcolor"
+    body = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(background), page.evaluate(body)
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(f"{background} !== '{dark[0]}'")
+    assert page.evaluate(background) == "#ffffff"
+    assert page.evaluate(body) != dark[1]
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"{background} === '{dark[0]}'")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(background) == "#ffffff"
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(background) == dark[0]
+
+
+def test_it_is_labelled_for_those_who_listen(visit, contents):
+    page = visit(contents)
+    unnamed = page.evaluate(
+        "() => [...document.querySelectorAll('button, input, [role=img]')]"
+        ".filter((e) => !(e.getAttribute('aria-label') || e.textContent.trim() || (e.labels || []).length)).length"
+    )
+    assert unnamed == 0
+    levels = page.eval_on_selector_all("h1, h2, h3", "nodes => nodes.map((n) => Number(n.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert re.search(r"^en", page.get_attribute("html", "lang"))
