@@ -71,7 +71,7 @@ def silent(function: Callable[..., Result]) -> Callable[..., Result]:
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Result:
         firsts = (a[0] if isinstance(a, tuple) else a for a in args)
-        if any(isinstance(a, (np.ndarray, np.generic)) for a in firsts):
+        if any(is_array(a) and not is_torch(a) and not is_jax(a) for a in firsts):
             with np.errstate(all="ignore"):
                 return function(*args, **kwargs)
         return function(*args, **kwargs)
@@ -119,6 +119,10 @@ def state_index(z: Array) -> Array:
 
 def as_array(x: Any, name: str) -> Array:
     """`x` itself if it is an array, else a NumPy array of it (a list of rows, say)."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name}: masked arrays are not read; fill with -inf, or drop rows")
+    if isinstance(x, np.ndarray) and not x.dtype.isnative:
+        return x.astype(x.dtype.newbyteorder("="))
     if is_array(x):
         return x
     try:
@@ -159,15 +163,22 @@ def first_true(mask: Any) -> int:
     return int(np.argmax(np.asarray(to_numpy(mask)).reshape(-1)))
 
 
-def require_rows(top: Array, name: str = "logits", offset: int = 0) -> None:
-    """Raise unless the maximum of every row is finite: NaN, +inf and rows of only -inf all show there."""
+def require_rows(
+    top: Array, name: str = "logits", *, numbers: np.ndarray | None = None, empty: bool = False
+) -> None:
+    """Raise unless the maximum of every row is finite: NaN, +inf and rows of only -inf (unless `empty`) show there.
+
+    `numbers` are what the caller knows the rows by.
+    """
     xp = namespace(top)
-    finite = xp.isfinite(top)
+    finite = xp.isfinite(top) | (top == -math.inf) if empty else xp.isfinite(top)
     if bool(xp.all(finite)):
         return
     row = first_true(~finite)
     value = float(to_numpy(top).reshape(-1)[row])
-    raise_bad_row(name, row + offset, value, () if offset else tuple(top.shape))
+    if numbers is None:
+        raise_bad_row(name, row, value, tuple(top.shape))
+    raise_bad_row(name, int(numbers[row]), value, ())
 
 
 def raise_bad_row(name: str, row: int, top: float, shape: tuple[int, ...]) -> None:
@@ -189,17 +200,15 @@ def as_temperature(temperature: Any, z: Array, check: bool | None = None, step: 
     if hasattr(temperature, "resolve"):
         temperature = temperature.resolve(z, step)
     xp = namespace(z)
-    if is_traced(temperature) or should_check(check, z):
-        require_temperature(temperature)
-    batch = tuple(z.shape[:-1])
-    if is_array(temperature) and namespace(temperature) is xp:
-        t = xp.astype(temperature, z.dtype)
-    elif is_traced(temperature):
+    if is_traced(temperature) and namespace(temperature) is not xp:
         raise TypeError("logits: must be of the same library as the traced temperature; got " + describe(z))
+    if should_check(check, z, temperature):
+        require_temperature(temperature)
+        t = _in_dtype_of(z, temperature)
     else:
-        t = xp.asarray(to_numpy(temperature) if is_array(temperature) else temperature, dtype=z.dtype)
-    if is_torch(z) and t.device != z.device:
-        t = t.to(z.device)
+        t = _in_dtype_of(z, temperature)
+        t = xp.where(t >= 0, t, xp.full_like(t, math.nan))
+    batch = tuple(z.shape[:-1])
     if tuple(t.shape) == batch:
         return t
     try:
@@ -210,10 +219,19 @@ def as_temperature(temperature: Any, z: Array, check: bool | None = None, step: 
         ) from error
 
 
+@silent
+def _in_dtype_of(z: Array, values: Any) -> Array:
+    """Numbers in the library, dtype and device of `z`; what is too large for the dtype is inf."""
+    xp = namespace(z)
+    if is_array(values) and namespace(values) is xp:
+        values = xp.astype(values, z.dtype)
+    else:
+        values = xp.asarray(to_numpy(values) if is_array(values) else values, dtype=z.dtype)
+    return values.to(z.device) if is_torch(z) else values
+
+
 def require_temperature(temperature: Any) -> None:
     """Raise unless every temperature is a number in [0, inf]."""
-    if is_traced(temperature):
-        return
     t = to_numpy(temperature) if is_array(temperature) else np.asarray(temperature)
     if t.dtype.kind not in "iuf":
         raise TypeError(f"temperature: must be a number, an array or a Temperature; got {describe(temperature)}")
@@ -231,8 +249,7 @@ def as_log_prior(log_prior: Any, z: Array, check: bool | None = None) -> Array |
     if log_prior is None:
         return None
     xp = namespace(z)
-    q = log_prior if is_array(log_prior) and namespace(log_prior) is xp else like(np.asarray(log_prior), z)
-    q = xp.astype(q, z.dtype)
+    q = _in_dtype_of(z, as_array(log_prior, "log_prior"))
     try:
         q = xp.broadcast_to(q, tuple(z.shape))
     except (ValueError, RuntimeError, TypeError) as error:
@@ -248,7 +265,13 @@ def as_log_prior(log_prior: Any, z: Array, check: bool | None = None) -> Array |
 
 def rows_of(z: Array) -> np.ndarray:
     """CPU logits as a read-only (rows, states) NumPy view; copies only what cannot be viewed."""
-    flat = to_numpy(z).reshape(-1, z.shape[-1])
-    view = flat.view()
+    flat = to_numpy(z).reshape(-1, z.shape[-1]).view()
+    flat.flags.writeable = False
+    return flat
+
+
+def read_only(x: np.ndarray) -> np.ndarray:
+    """A contiguous view of one kind, so that a kernel is compiled once for writable and read-only input."""
+    view = np.ascontiguousarray(x).view()
     view.flags.writeable = False
     return view

@@ -114,9 +114,7 @@ def make_study(kind):
     at_bound = kind if kind in ("zero", "infinite") else None
     best = None if at_bound else float(grid[total.argmin()])
     inside = grid[total - total.min() < 1.92]
-    interval = {"zero": [None, float(inside[-1])], "infinite": [float(inside[0]), None]}.get(
-        kind, [float(inside[0]), float(inside[-1])]
-    )
+    interval = {"zero": None, "infinite": [float(inside[0]), None]}.get(kind, [float(inside[0]), float(inside[-1])])
     used = {"zero": 0.0, "infinite": 1e12}.get(kind, best)
     weights = np.vstack([np.ones(n), rng.poisson(1.0, (100, n))])
     before, _, before_diagram = _scores_and_diagram(logits, labels, 1.0, weights)
@@ -155,12 +153,12 @@ def make_study(kind):
         "n_scored": n,
         "verdict": verdicts[kind],
         "fit": {
-            "temperature": best,
+            "temperature": 0.0 if kind == "zero" else best,
             "standard_error": error,
             "sandwich_error": None if error is None else error * 1.21,
             "interval": interval,
             "confidence": 0.95,
-            "p_value": math.erfc(math.sqrt(max(ratio, 0) / 2)),
+            "p_value": None if kind == "zero" else math.erfc(math.sqrt(max(ratio, 0) / 2)),
             "likelihood_ratio": ratio,
             "at_bound": at_bound,
             "nll_before": nll_before,

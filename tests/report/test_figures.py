@@ -44,7 +44,7 @@ def test_a_grid_diagram_has_no_band(contents):
     diagram = contents["reliability"]["grid"]["diagrams"][0]
     traces = by_meta(figures.reliability(diagram, role="live", rows=3000, classes=10))
     assert set(traces["band"].y) == {None}
-    assert "interval" not in traces["accuracy"].hovertemplate
+    assert not any("interval" in words for words in traces["accuracy"].hovertemplate)
 
 
 @pytest.mark.parametrize(("classes", "words"), [(2, "below 1/2"), (3, "below 1/3"), (10, None)])

@@ -63,11 +63,11 @@ def test_temperature_and_interval(result, heading, interval):
 @pytest.mark.parametrize(
     ("result", "says"),
     [
-        (fit(2.07, [1.98, 2.16]), "This model is overconfident: divide its logits by 2.07."),
-        (fit(0.55, [0.50, 0.60]), "This model is underconfident: divide its logits by 0.55."),
+        (fit(2.07, [1.98, 2.16]), "above 1: by likelihood the model is too cold"),
+        (fit(0.55, [0.50, 0.60]), "below 1: by likelihood it is too hot"),
         (fit(1.02, [0.95, 1.09]), "the interval contains 1"),
         (fit(4.2, [0.7, None]), "the interval contains 1"),
-        (fit(4.2, None), "overconfident"),
+        (fit(4.2, None), "above 1"),
         (fit(None, [None, 0.4], "zero"), "No finite temperature fits"),
         (fit(None, [45.8, None], "infinite"), "treat all classes alike"),
     ],

@@ -68,16 +68,18 @@ def sample(
     z = as_logits(logits, axis)
     t = as_temperature(temperature, z, True)
     prior = as_log_prior(log_prior, z, True)
-    rows = to_numpy(z).astype(np.float64).reshape(-1, z.shape[-1])
-    prior_rows = None if prior is None else to_numpy(prior).astype(np.float64).reshape(rows.shape)
+    wide = (None if v is None else to_numpy(v).astype(np.float64) for v in (z, t, prior))
+    p = kernels.softmax(*wide, check=True).reshape(-1, z.shape[-1])
     draws = 1 if size is None else size
-    uniform = _uniform(generator, (rows.shape[0], draws), logits)
-    p = kernels.softmax(rows, to_numpy(t).astype(np.float64).reshape(-1), prior_rows)
-    chosen = np.empty((rows.shape[0], draws), dtype=np.int64)
-    for i in range(rows.shape[0]):
-        cumulative = np.cumsum(p[i])
-        last = int(np.flatnonzero(p[i])[-1])
-        chosen[i] = np.minimum(np.searchsorted(cumulative, uniform[i] * cumulative[-1], side="right"), last)
+    uniform = _uniform(generator, (p.shape[0], draws), logits)
+    cumulative = np.cumsum(p, axis=-1)
+    total = cumulative[:, -1:]
+    height = np.minimum(uniform * total, np.nextafter(total, 0))  # rounding must not reach past the last state
+    if draws == 1:
+        chosen = (cumulative > height).argmax(axis=-1)[:, None]
+    else:
+        found = [np.searchsorted(c, h, side="right") for c, h in zip(cumulative, height)]
+        chosen = np.array(found, dtype=np.int64).reshape(p.shape[0], draws)
     batch = tuple(z.shape[:-1])
     return like(chosen.reshape(batch if size is None else (*batch, size)), z)
 

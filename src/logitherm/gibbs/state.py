@@ -16,9 +16,11 @@ from logitherm._array import (
     as_logits,
     as_temperature,
     describe,
+    first_true,
     is_array,
     is_traced,
     namespace,
+    require_temperature,
     to_numpy,
 )
 from logitherm.kernels import Moments, reference
@@ -79,15 +81,21 @@ class GibbsState:
         log_prior: Array | None = None,
         check: bool | None = None,
     ) -> GibbsState:
-        """The state of softmax(logits / temperature); parameters and errors are those of `logitherm.softmax`."""
+        """The state of softmax(logits / temperature); parameters and errors are those of `logitherm.softmax`.
+
+        But a row without an allowed state is the empty state, as the logits may be a chunk of a masked vocabulary:
+        the error comes when a state that is still empty is asked for anything.
+        """
         z = as_logits(logits, axis)
         t = as_temperature(temperature, z, check)
-        return cls(t, *kernels.moments(z, t, as_log_prior(log_prior, z, check), check))
+        return cls(t, *kernels.moments(z, t, as_log_prior(log_prior, z, check), check, empty=True))
 
     @classmethod
     def empty(cls, temperature: Array) -> GibbsState:
         """No states at all: the identity of `merge`."""
-        t = temperature if is_array(temperature) else np.asarray(temperature, dtype=np.float64)
+        if not is_traced(temperature):
+            require_temperature(temperature)
+        t = 1.0 * (temperature if is_array(temperature) else np.asarray(temperature))
         xp = namespace(t)
         nothing = xp.zeros_like(t)
         return cls(t, xp.full_like(t, -math.inf), nothing, nothing, nothing, nothing)
@@ -104,7 +112,10 @@ class GibbsState:
             raise ValueError(f"other: must have the batch shape {tuple(self.top.shape)}; got {tuple(other.top.shape)}")
         if not is_traced(self.temperature) and not is_traced(other.temperature):
             mine, theirs = to_numpy(self.temperature), to_numpy(other.temperature)
-            if not np.array_equal(mine, theirs):
+            common = min(mine.dtype, theirs.dtype)  # 0.7 in float64 is 0.7 in float32
+            with np.errstate(over="ignore"):
+                same = np.array_equal(mine.astype(common), theirs.astype(common))
+            if not same:
                 raise ValueError(
                     f"other: must have the same temperature; got {theirs.reshape(-1)[:1]} for {mine.reshape(-1)[:1]}; "
                     "build both states from logits at one temperature"
@@ -115,29 +126,42 @@ class GibbsState:
     def _moments(self) -> Moments:
         return Moments(self.top, self.log_weight, self.rest, self.gap, self.spread)
 
+    @property
+    def _answering(self) -> Moments:
+        """The moments, of which something is asked: an empty state has no answer (NaN under a trace)."""
+        xp = namespace(self.top)
+        empty = self.top == -math.inf
+        if not is_traced(self.top) and bool(xp.any(empty)):
+            raise ValueError(
+                f"state: must have an allowed state; row {first_true(empty)} of {tuple(self.top.shape)} is empty; "
+                "merge it with one that is not"
+            )
+        nothing = xp.full_like(self.top, math.nan)
+        return Moments(*(xp.where(empty, nothing, v) for v in self._moments))
+
     def log_partition(self) -> Array:
         """log Z, in nats."""
-        return reference.log_partition(self._moments, self.temperature)
+        return reference.log_partition(self._answering, self.temperature)
 
     def free_energy(self) -> Array:
         """F = -T log Z, in logit units."""
-        return reference.free_energy(self._moments, self.temperature)
+        return reference.free_energy(self._answering, self.temperature)
 
     def mean_energy(self) -> Array:
         """E = -<z>, in logit units."""
-        return reference.mean_energy(self._moments, self.temperature)
+        return reference.mean_energy(self._answering, self.temperature)
 
     def entropy(self) -> Array:
         """S, in nats (relative to the prior where there is one)."""
-        return reference.entropy(self._moments, self.temperature)
+        return reference.entropy(self._answering, self.temperature)
 
     def heat_capacity(self) -> Array:
         """C = Var(z) / T^2."""
-        return reference.heat_capacity(self._moments, self.temperature)
+        return reference.heat_capacity(self._answering, self.temperature)
 
     def top_probability(self) -> Array:
         """The largest probability."""
-        return reference.top_probability(self._moments, self.temperature)
+        return reference.top_probability(self._answering, self.temperature)
 
     def to_json(self) -> str:
         """The state as JSON; infinities are written as strings."""

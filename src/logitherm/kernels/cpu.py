@@ -228,6 +228,18 @@ def _tile_tops(z, first, step, rows, columns, tops, ties):
     return -1
 
 
+@njit(**_FLAGS)
+def _scale_columns(columns, rows, scales, ties):
+    """Divide the columns by the temperature of their row. A state so close that its exponent is 0 becomes a tie."""
+    _full_width()
+    for k in range(columns.shape[0]):
+        column = columns[k]
+        for i in range(rows):
+            x = column[i] * scales[i]
+            ties[i] += 1 if (x == 0) & (column[i] < 0) else 0
+            column[i] = x
+
+
 @njit(fastmath=_FUSE, **_FLAGS)
 def _column_sums(columns, rows, scale, s0, s1, s2):
     """The sums of `_row_sums` for narrow rows, lanes across rows (few arrays, so that aliasing can be ruled out)."""
@@ -271,9 +283,10 @@ def moments(z, temperatures, out):
         bad = _tile_tops(z, start, 1, rows, columns, tops, ties)
         if bad >= 0:
             return start + bad
-        for k in range(held):
+        if held:
             for i in range(rows):
-                columns[k, i] *= 1 / (temperatures[start + i] * LN2)
+                s0[i] = 1 / (temperatures[start + i] * LN2)
+            _scale_columns(columns, rows, s0, ties)
         _column_sums(columns, rows, z.dtype.type(1), s0, s1, s2)
         for i in range(rows):
             t = temperatures[start + i]

@@ -16,6 +16,8 @@ need no special case: a state of probability 0 has derivative 0. The forms are t
 
 from __future__ import annotations
 
+import math
+
 from logitherm._array import Array, namespace
 from logitherm.kernels.reference import over, weighted
 
@@ -24,7 +26,7 @@ def deviations(z: Array, p: Array, temperature: Array) -> Array:
     """u_i = (z_i - <z>)/T for states of positive probability, 0 for the others."""
     xp = namespace(z)
     allowed = p > 0
-    top = xp.max(z, axis=-1, keepdims=True)
+    top = xp.max(xp.where(allowed, z, xp.full_like(z, -math.inf)), axis=-1, keepdims=True)
     fall = xp.where(allowed, z - top, xp.zeros_like(z))
     fall = fall - xp.sum(p * fall, axis=-1, keepdims=True)
     return over(xp.where(allowed, fall, xp.zeros_like(z)), temperature[..., None])

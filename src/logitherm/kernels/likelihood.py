@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from logitherm._array import Array, is_torch, like, namespace, raise_bad_row, require_rows, to_numpy
+from logitherm._array import Array, is_torch, like, namespace, raise_bad_row, read_only, require_rows, to_numpy
 from logitherm.kernels import reference, values
 from logitherm.kernels.threads import BLOCK_VALUES, map_blocks
 
@@ -106,14 +106,15 @@ def totals(z: Array, observed: Observed, inverse_temperatures: np.ndarray, step:
 
     def work(rows: slice) -> Totals:
         part, block = z[rows.start * step : (rows.stop - 1) * step + 1], observed.take(rows)
+        numbers = np.arange(rows.start, rows.stop) * step
         if in_place:
-            return _block_totals(part, step, block, beta, rows.start * step)
+            return _block_totals(part, step, block, beta, numbers)
         part = part[::step]
         if block.keep is not None and not block.keep.all():
             kept = np.flatnonzero(block.keep)
-            part = part[kept]
+            part, numbers = part[kept], numbers[kept]
             block = block.take(kept)
-        return _block_totals(part, 1, block, beta, rows.start)
+        return _block_totals(part, 1, block, beta, numbers)
 
     parts = map_blocks(work, n, states, BLOCK_VALUES if in_place else COPY_VALUES)
     return sum(parts, start=no_rows(len(beta)))
@@ -129,7 +130,7 @@ def _viewable(z: Array) -> bool:
     return bool(z.flags.c_contiguous) and z.dtype in (np.float32, np.float64)
 
 
-def _block_totals(z: Array, step: int, observed: Observed, beta: np.ndarray, offset: int) -> Totals:
+def _block_totals(z: Array, step: int, observed: Observed, beta: np.ndarray, numbers: np.ndarray) -> Totals:
     weights = observed.row_weights()
     rows = math.ceil(z.shape[0] / step)
     if _on_cpu(z) and rows * z.shape[1] >= values.SMALLEST // 4 and _within_reach(beta):
@@ -138,30 +139,30 @@ def _block_totals(z: Array, step: int, observed: Observed, beta: np.ndarray, off
         nothing, no_labels = np.empty(0), np.empty(0, dtype=np.int64)
         out = np.zeros((len(beta), 4))
         bad, impossible = values.cpu().likelihood(
-            _read_only(block),
+            read_only(block),
             step,
-            _read_only(no_labels if observed.labels is None else observed.labels),
-            _read_only(observed.means(block[::step]) if observed.labels is None else nothing),
-            _read_only(nothing if weights is None else weights),
+            read_only(no_labels if observed.labels is None else observed.labels),
+            read_only(observed.means(block[::step]) if observed.labels is None else nothing),
+            read_only(nothing if weights is None else weights),
             beta,
             out,
         )
         if bad >= 0:
-            raise_bad_row("logits", offset + bad, float(np.max(block[bad])), ())
+            raise_bad_row("logits", int(numbers[bad // step]), float(np.max(block[bad])), ())
         values.ran["likelihood"] += 1
         if not impossible:
             return Totals(out.T, float(rows if weights is None else weights.sum()), rows, 0)
-    return _reference_totals(z[::step], observed, weights, beta, offset)
+    return _reference_totals(z[::step], observed, weights, beta, numbers)
 
 
 def _reference_totals(
-    z: Array, observed: Observed, weights: np.ndarray | None, beta: np.ndarray, offset: int
+    z: Array, observed: Observed, weights: np.ndarray | None, beta: np.ndarray, numbers: np.ndarray
 ) -> Totals:
     """The definition, in float64; also where a row is impossible, which must then be left out of every count."""
     xp = namespace(z)
     z = xp.astype(z, xp.float64)
     top = xp.max(z, axis=-1)
-    require_rows(top, offset=offset)
+    require_rows(top, numbers=numbers)
     seen = observed.means(to_numpy(z))
     possible = seen > -np.inf
     weights = np.where(possible, 1.0 if weights is None else weights, 0.0)
@@ -178,13 +179,6 @@ def _reference_totals(
             ((weights * score) ** 2).sum(),
         )
     return Totals(out.T, float(weights.sum()), int(possible.sum()), int((~possible).sum()))
-
-
-def _read_only(rows: np.ndarray) -> np.ndarray:
-    """A view of one kind, so that the kernel is compiled once for writable and read-only input."""
-    view = np.ascontiguousarray(rows).view()
-    view.flags.writeable = False
-    return view
 
 
 def _within_reach(beta: np.ndarray) -> bool:

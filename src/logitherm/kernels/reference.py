@@ -29,10 +29,12 @@ def over(difference: Array, temperature: Array) -> Array:
     """difference / temperature with both limits: 0/0 = 0, -x/0 = -inf, x/inf = 0 and -inf/inf = -inf."""
     xp = namespace(difference)
     cold = temperature <= 0
-    ratio = difference / xp.where(cold, xp.ones_like(temperature), temperature)
+    forbidden = difference == -math.inf
+    finite = xp.where(forbidden, xp.zeros_like(difference), difference)  # so that no derivative is 0 * inf
+    ratio = finite / xp.where(cold, xp.ones_like(temperature), temperature)
     frozen = xp.where(difference == 0, xp.zeros_like(ratio), xp.copysign(xp.full_like(ratio, math.inf), ratio))
     ratio = xp.where(cold & ~xp.isnan(ratio), frozen, ratio)
-    return xp.where(difference == -math.inf, xp.full_like(ratio, -math.inf), ratio)
+    return xp.where(forbidden, xp.full_like(ratio, -math.inf), ratio)
 
 
 def weighted(weights: Array, values: Array) -> Array:
@@ -62,7 +64,7 @@ def moments(z: Array, temperature: Array, log_prior: Array | None = None) -> Mom
     x, anchor, top = exponents(z, temperature, log_prior)
     here = state_index(z) == anchor
     weights = xp.where(here, xp.zeros_like(x), xp.exp(x))
-    rest = xp.sum(weights, axis=-1)
+    rest = xp.where(xp.isfinite(top), xp.sum(weights, axis=-1), xp.full_like(top, math.nan))
     log_weight = xp.zeros_like(rest)
     anchor_logit = top
     if log_prior is not None:
@@ -74,6 +76,14 @@ def moments(z: Array, temperature: Array, log_prior: Array | None = None) -> Mom
     deviation = over(gap[..., None] - below, temperature[..., None])
     squares = weighted(xp.where(here, xp.ones_like(weights), weights), deviation**2)
     return Moments(anchor_logit, log_weight, rest, gap, xp.sum(squares, axis=-1))
+
+
+def or_empty(m: Moments) -> Moments:
+    """The same, but the empty state, the identity of `merge`, where a row has no allowed state."""
+    xp = namespace(m.top)
+    nothing = m.top == -math.inf
+    zero = xp.zeros_like(m.top)
+    return Moments(m.top, *(xp.where(nothing, zero, v) for v in m[1:]))
 
 
 @silent

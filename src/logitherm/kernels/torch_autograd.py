@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from logitherm._array import should_check
 from logitherm.kernels import gradients
 from logitherm.kernels import values as compute
 
@@ -83,8 +84,8 @@ class _Softmax(torch.autograd.Function):
 
 
 def state_function(name, z, temperature, log_prior, check):
-    return _StateFunction.apply(z, temperature, log_prior, name, check)
+    return _StateFunction.apply(z, temperature, log_prior, name, should_check(check, z, temperature))
 
 
 def softmax(z, temperature, log_prior, logarithm, check=False):
-    return _Softmax.apply(z, temperature, log_prior, logarithm, check)
+    return _Softmax.apply(z, temperature, log_prior, logarithm, should_check(check, z, temperature))

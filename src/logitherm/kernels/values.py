@@ -21,6 +21,7 @@ from logitherm._array import (
     is_traced,
     like,
     raise_bad_row,
+    read_only,
     require_rows,
     rows_of,
     should_check,
@@ -50,7 +51,7 @@ def cpu() -> Any:
             ours = event.data["dispatcher"].py_func.__module__.startswith("logitherm.")
             if ours and not self.said:
                 self.said = True
-                log.warning("logitherm: compiling the CPU kernels (once on this machine, about 15 s) ...")
+                log.warning("logitherm: compiling the CPU kernels (once on this machine, some seconds) ...")
 
         def on_end(self, event: Any) -> None:
             pass
@@ -82,7 +83,7 @@ def _run(kernel: Any, z: Array, temperature: Array, out: np.ndarray, axis: int, 
 
     def work(block: slice) -> int:
         part = out[block] if axis == 0 else out[:, block]
-        bad = kernel(np.ascontiguousarray(rows[block]), t[block], part)
+        bad = kernel(read_only(rows[block]), t[block], part)
         return -1 if bad < 0 else block.start + bad
 
     bad = [row for row in map_blocks(work, *rows.shape) if row >= 0]
@@ -93,18 +94,21 @@ def _run(kernel: Any, z: Array, temperature: Array, out: np.ndarray, axis: int, 
     return not bad
 
 
-def moments(z: Array, temperature: Array, log_prior: Array | None = None, check: bool | None = None) -> Moments:
-    """The state of softmax(z / temperature + log_prior)."""
+def moments(
+    z: Array, temperature: Array, log_prior: Array | None = None, check: bool | None = None, *, empty: bool = False
+) -> Moments:
+    """The state of softmax(z / temperature + log_prior); with `empty`, rows without an allowed state are the empty
+    state."""
     if _on_cpu(z, temperature, log_prior):
         batch, dtype = tuple(z.shape[:-1]), dtype_name(z)
         out = np.empty((4, math.prod(batch)))
-        if _run(cpu().moments, z, temperature, out, 1, check):
+        if _run(cpu().moments, z, temperature, out, 1, False if empty else check):
             top, rest, gap, spread = (like(v.astype(dtype).reshape(batch), z) for v in out)
             return Moments(top, like(np.zeros(batch, dtype), z), rest, gap, spread)
     m = reference.moments(z, temperature, log_prior)
     if should_check(check, z, temperature):
-        require_rows(m.top)
-    return m
+        require_rows(m.top, empty=empty)
+    return reference.or_empty(m) if empty else m
 
 
 def state_function(name: str, z: Array, temperature: Array, log_prior: Array | None, check: bool | None) -> Array:

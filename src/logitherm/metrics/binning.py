@@ -23,7 +23,7 @@ def bin_edges(confidence: np.ndarray, weights: np.ndarray, bins: int, binning: s
 
 def bin_index(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """The bin of each confidence: (edge, next edge], with exactly 0 in the first."""
-    return np.searchsorted(edges[1:-1], confidence, side="left")
+    return np.asarray(np.searchsorted(edges[1:-1], confidence, side="left"))
 
 
 def bin_sums(index: np.ndarray, bins: int, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -32,12 +32,12 @@ def bin_sums(index: np.ndarray, bins: int, *columns: np.ndarray) -> tuple[np.nda
 
 def expected_error(mass: np.ndarray, gap: np.ndarray) -> np.ndarray:
     """ECE from the weight and the weighted sum of (confidence - correct) of each bin (last axis)."""
-    return np.abs(gap).sum(axis=-1) / mass.sum(axis=-1)
+    return np.asarray(np.abs(gap).sum(axis=-1) / mass.sum(axis=-1))
 
 
 def largest_error(mass: np.ndarray, gap: np.ndarray) -> np.ndarray:
     """MCE from the same sums; empty bins do not count."""
-    return np.max(per_mass(np.abs(gap), mass, empty=0.0), axis=-1)
+    return np.asarray(per_mass(np.abs(gap), mass, empty=0.0).max(axis=-1))
 
 
 def per_mass(sums: np.ndarray, mass: np.ndarray, empty: float = np.nan) -> np.ndarray:

@@ -32,9 +32,9 @@ def draw_counts(rng: np.random.Generator, rows: int, replicates: int) -> np.ndar
 def resampled_sums(columns: np.ndarray, starts: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
     """Sums of `columns` (n, m) over each run of rows that begins at one of `starts`: (runs, m, replicates).
 
-    In a long run, rows that carry at most a thousandth of every column's sum of squares are drawn together: their sum is
-    normal to within a skewness of 0.03, which is lost in the noise of 1000 replicates. The others are drawn one by one,
-    so a few errors among many hits, or one heavy weight, keep their true distribution.
+    In a long run, rows that carry at most a thousandth of every column's sum of squares are drawn together: their sum
+    is normal to within a skewness of 0.03, which is lost in the noise of 1000 replicates. The others are drawn one by
+    one, so that a few errors among many hits (give both as columns) or one heavy weight keep their true distribution.
     """
     sums = np.empty((len(starts), columns.shape[1], replicates))
     for run, rows in enumerate(np.split(columns, starts[1:])):
@@ -57,10 +57,10 @@ def _drawn_sums(rows: np.ndarray, replicates: int, rng: np.random.Generator) -> 
 
 
 def _normal_sums(rows: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws with the mean and the covariance of sums under Poisson(1) weights: the sum of rows, and of their squares."""
-    variances, axes = np.linalg.eigh(rows.T @ rows)
-    spread = axes * np.sqrt(np.maximum(variances, 0.0))
-    return rows.sum(axis=0)[:, None] + spread @ rng.standard_normal((rows.shape[1], replicates))
+    """Draws with the mean and covariance of the sums under Poisson(1) weights, which has variance 1."""
+    root = np.linalg.qr(rows, mode="r")  # root.T @ root = rows.T @ rows, and a column of zeros stays one
+    noise = rng.standard_normal((len(root), replicates))
+    return np.asarray(rows.sum(axis=0)[:, None] + root.T @ noise)
 
 
 def interval(value: float, replicates: np.ndarray, level: float, *, recentre: bool = False) -> tuple[float, float]:

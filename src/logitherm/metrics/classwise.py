@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from logitherm._array import Array
-from logitherm.metrics.binning import bin_index
+from logitherm.metrics.binning import bin_index, per_mass
 from logitherm.metrics.options import as_count
 from logitherm.metrics.rows import BLOCK_VALUES, Inputs, as_inputs, probabilities, row_blocks
 
@@ -84,8 +84,8 @@ def classwise_errors(inputs: Inputs, bins: int, sets: int, weights_of: Callable[
         higher[place[met]] += sums
         lowest += residuals.T @ weights
         mass += weights.sum(axis=0)
-    mass = np.where(mass > 0, mass, np.nan)  # a replicate without rows says nothing
-    return (np.abs(lowest).sum(axis=0) + np.abs(higher).sum(axis=0)) / (classes * mass)
+    errors = np.abs(lowest).sum(axis=0) + np.abs(higher).sum(axis=0)
+    return per_mass(errors, classes * mass)  # a set without weight says nothing: NaN
 
 
 def _sparse_product(

@@ -141,21 +141,23 @@ def _top_label_scores(
 ) -> dict[str, Score]:
     """Every score that needs no more of a row than its statistics.
 
-    Both kinds of bins are intervals of confidence. With the rows in that order they are runs of rows, and one pass of
-    resampled sums over the runs that both share gives all scores.
+    Both kinds of bins are intervals of confidence. In its order they are runs of rows, and one pass of resampled sums
+    over the runs that both share gives all scores.
     """
-    order = np.argsort(rows.confidence, kind="stable")
-    rows, weights = Rows(*(column[order] for column in rows)), weights[order]
     gap = rows.confidence - rows.correct
     edges = [bin_edges(rows.confidence, weights, bins, kind) for kind in ("equal_width", "equal_mass")]
     wide, even = (bin_index(rows.confidence, e) for e in edges)
-    starts = np.flatnonzero(np.append(True, (np.diff(wide) > 0) | (np.diff(even) > 0)))
+    order = np.argsort(rows.confidence, kind="stable")
+    starts = np.flatnonzero(np.append(True, (np.diff(wide[order]) > 0) | (np.diff(even[order]) > 0)))
+    first = order[starts]  # a row of each run
 
     impossible = np.isinf(rows.nll)  # a replicate that draws one has an infinite NLL
-    columns = [np.ones(len(gap)), rows.correct, np.where(impossible, 0.0, rows.nll), rows.brier, gap]
-    sums = resampled_sums(weights[:, None] * np.stack(columns, axis=1), starts, replicates, rng)
-    sums = sums[:, :, sums[:, 0].sum(axis=0) > 0]  # a replicate without rows says nothing
-    mass, correct, nll, brier, _ = sums.sum(axis=0)
+    columns = [1 - rows.correct, rows.correct, np.where(impossible, 0.0, rows.nll), rows.brier, gap]
+    sums = resampled_sums((weights * columns).T[order], starts, replicates, rng)
+    run_mass = sums[:, 0] + sums[:, 1]
+    said = run_mass.sum(axis=0) > 0  # a replicate without rows says nothing
+    sums, run_mass = sums[:, :, said], run_mass[:, said]
+    mass, (_, correct, nll, brier, _) = run_mass.sum(axis=0), sums.sum(axis=0)
     met = rng.poisson(np.count_nonzero(impossible & (weights > 0)), len(mass)) > 0
 
     def plain(values: np.ndarray, replicated: np.ndarray) -> Score:
@@ -164,8 +166,8 @@ def _top_label_scores(
 
     def binned(error: Any, index: np.ndarray, count: int) -> Score:
         value = float(error(*bin_sums(index, count, weights, weights * gap)))
-        members = (np.arange(count)[:, None] == index[starts]).astype(np.float64)  # runs of each bin
-        replicated = error((members @ sums[:, 0]).T, (members @ sums[:, 4]).T)
+        members = (np.arange(count)[:, None] == index[first]).astype(np.float64)  # runs of each bin
+        replicated = error((members @ run_mass).T, (members @ sums[:, 4]).T)
         return Score(value, *interval(value, replicated, level, recentre=True))
 
     return {
@@ -189,8 +191,9 @@ def _classwise_replicates(inputs: Inputs, bins: int, replicates: int, rng: np.ra
         sets = min(step, replicates - first)
 
         def resampled(rows: slice, sets: int = sets) -> np.ndarray:
-            return inputs.weights[rows, None] * draw_counts(rng, rows.stop - rows.start, sets)
+            counts = draw_counts(rng, rows.stop - rows.start, sets)
+            return np.multiply(counts, inputs.weights[rows, None], out=counts)
 
         errors.append(classwise_errors(inputs, bins, sets, resampled))
     values = np.concatenate(errors)
-    return values[~np.isnan(values)]
+    return np.asarray(values[~np.isnan(values)])

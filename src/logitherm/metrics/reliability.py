@@ -91,17 +91,17 @@ def reliability(
     edges = bin_edges(rows.confidence, inputs.weights, bins, binning)
     bins = len(edges) - 1
     index = bin_index(rows.confidence, edges)
-    columns = inputs.weights, inputs.weights * rows.confidence, inputs.weights * rows.correct
-    mass, confident, correct = bin_sums(index, bins, *columns)
+    right, wrong = inputs.weights * rows.correct, inputs.weights * (1 - rows.correct)
+    mass, confident, correct = bin_sums(index, bins, inputs.weights, inputs.weights * rows.confidence, right)
     accuracy = per_mass(correct, mass)
 
     order = np.argsort(index, kind="stable")
     sorted_index = index[order]
     starts = np.flatnonzero(np.append(True, np.diff(sorted_index) > 0))
-    sums = resampled_sums(np.stack([columns[0], columns[2]], axis=1)[order], starts, replicates, rng)
+    sums = resampled_sums(np.stack([right, wrong], axis=1)[order], starts, replicates, rng)
     band = np.full((2, bins), np.nan)
-    for b, (weight, right) in zip(sorted_index[starts], sums):
+    for b, (hits, misses) in zip(sorted_index[starts], sums):
         if mass[b] > 0:
-            drawn = weight > 0
-            band[:, b] = interval(float(accuracy[b]), right[drawn] / weight[drawn], level)
+            drawn = hits + misses > 0
+            band[:, b] = interval(float(accuracy[b]), hits[drawn] / (hits + misses)[drawn], level)
     return Reliability(edges, mass, per_mass(confident, mass), accuracy, band[0], band[1])

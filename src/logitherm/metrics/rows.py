@@ -16,6 +16,7 @@ from logitherm._array import (
     as_temperature,
     describe,
     dtype_name,
+    namespace,
     raise_bad_row,
     to_numpy,
 )
@@ -66,7 +67,7 @@ def as_inputs(logits: Any, labels: Any, temperature: Any = 1.0, weights: Any = N
     batch_shape = tuple(z.shape[:-1])
     flat_labels = as_labels(labels, batch_shape, z.shape[-1])
     flat_weights = as_weights(weights, batch_shape)
-    flat = z.reshape((-1, z.shape[-1]))
+    flat = namespace(z).reshape(z, (-1, z.shape[-1]))
     return Inputs(
         flat,
         flat_labels,
@@ -88,7 +89,7 @@ def row_blocks(inputs: Inputs, width: int = 0, values: int = BLOCK_VALUES) -> It
     """The rows in blocks of about `values` values; `width` counts a row as that many where it exceeds the classes."""
     n, classes = inputs.logits.shape
     for rows in blocks(n, max(classes, width), values):
-        z = to_numpy(inputs.logits[rows]).astype(np.float64)
+        z = to_numpy(inputs.logits[rows, :]).astype(np.float64, order="C")
         predicted = z.argmax(axis=-1)
         tops = z[np.arange(len(z)), predicted]
         bad = ~np.isfinite(tops)
@@ -99,9 +100,9 @@ def row_blocks(inputs: Inputs, width: int = 0, values: int = BLOCK_VALUES) -> It
 
 
 def probabilities(block: Block) -> np.ndarray:
-    """softmax(logits / temperature) of a block, float64; the caller may write into it."""
+    """softmax(logits / temperature) of a block, float64 in C order; the caller may write into it."""
     with np.errstate(over="ignore"):  # a gap that overflows when divided by a tiny temperature is a probability of 0
-        return np.asarray(gibbs.softmax(block.logits, block.temperature, check=False))
+        return np.ascontiguousarray(gibbs.softmax(block.logits, block.temperature, check=False))
 
 
 def block_statistics(block: Block) -> Rows:

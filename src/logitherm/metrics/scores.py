@@ -102,7 +102,7 @@ def brier(logits: Array, labels: Array, temperature: Any = 1.0, *, weights: Arra
 
     References
     ----------
-    Brier (1950), Verification of forecasts expressed in terms of probability, eq. 2.
+    Brier (1950), Verification of forecasts expressed in terms of probability.
 
     Examples
     --------

@@ -179,11 +179,12 @@ def reliability(
             mode="markers",
             cliponaxis=False,
             marker={"color": look.line[role], "size": 9, "line": {"color": look.surface, "width": 1.5}},
-            hovertemplate=(
+            hovertemplate=[
                 "says %{x:.1%}<br>is right %{y:.1%}"
-                + ("<br>95 % interval %{customdata[1]:.1%} to %{customdata[2]:.1%}" if any(banded) else "")
+                + ("<br>95 % interval %{customdata[1]:.1%} to %{customdata[2]:.1%}" if ok else "")
                 + "<br>%{customdata[0]:,} rows<extra></extra>"
-            ),
+                for ok in banded
+            ],
         ),
         go.Bar(
             meta="count",
@@ -298,14 +299,14 @@ def _temperature_window(temperatures: Sequence[float], marked: Sequence[float]) 
 def likelihood(curve: Mapping[str, Any], fit: Mapping[str, Any], *, theme: ThemeName = "light") -> go.Figure:
     """Mean negative log-likelihood of the fitted rows against T on a log axis, with the interval shaded.
 
-    Limits: a fit at a bound (temperature None) marks T = 1 only and shows the whole curve.
+    Limits: a fit at a bound (`at_bound`) marks T = 1 only and shows the whole curve.
 
     Parameters
     ----------
     curve : mapping
         `temperature` and `nll`, of one length; None or a value of nll that is not finite is a break in the line.
     fit : mapping
-        `temperature`, `interval`, `confidence`, `nll_before`, `nll_after`; None where undefined.
+        `temperature`, `at_bound`, `interval`, `nll_before`, `nll_after`; None where undefined.
     theme : {"light", "dark"}
         Its colours.
 
@@ -316,7 +317,7 @@ def likelihood(curve: Mapping[str, Any], fit: Mapping[str, Any], *, theme: Theme
     """
     look = THEMES[theme]
     temperatures, nll = curve["temperature"], curve["nll"]
-    fitted = fit["temperature"]
+    fitted = None if fit.get("at_bound") else fit["temperature"]
     low, high = fit.get("interval") or (None, None)
     marked = [t for t in (1.0, fitted, low, high) if t]
     left, right = _temperature_window(temperatures, marked) if fitted else (min(temperatures), max(temperatures))

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from logitherm.report.tables import export_tables
 from logitherm.report.words import (
+    BOUNDS,
     DASH,
     MINUS,
     NBSP,
@@ -25,6 +26,7 @@ from logitherm.report.words import (
     as_percent,
     as_temperature,
     decimals_of,
+    fitted_temperature,
     fitted_words,
     interval_words,
     meaning,
@@ -74,19 +76,22 @@ class Study(Protocol):
 def _about(study: Mapping[str, Any]) -> str:
     return escape(
         f"Fitted on {as_count(study['n_fit'])} rows of {study['name']} with {as_count(study['classes'])} classes; "
-        f"scored on {study['scored_on']}."
+        f"scores: {study['scored_on']}."
     )
 
 
 def _verdict(study: Mapping[str, Any]) -> str:
-    first, *rest = study["verdict"] or ["No verdict was given."]
-    return "\n".join([f'<p class="first">{escape(first)}</p>', *(f"<p>{escape(sentence)}</p>" for sentence in rest)])
+    sentences = [
+        escape(text).replace("T = ", f"T{NBSP}={NBSP}") for text in study["verdict"] or ["No verdict was given."]
+    ]
+    classes = [' class="first"'] + [""] * (len(sentences) - 1)
+    return "\n".join(f"<p{which}>{text}</p>" for which, text in zip(classes, sentences, strict=True))
 
 
 def _gauge(fit: Mapping[str, Any]) -> str:
     """T on a log axis of powers of two, with its interval and T = 1."""
     low, high = fit.get("interval") or (None, None)
-    fitted = fit["temperature"]
+    fitted = fitted_temperature(fit)
     known = [t for t in (low, fitted, high) if t]
     start = min(-2, *(math.floor(math.log2(t) - 0.3) for t in known)) if known else -2
     stop = max(2, *(math.ceil(math.log2(t) + 0.3) for t in known)) if known else 2
@@ -105,9 +110,11 @@ def _gauge(fit: Mapping[str, Any]) -> str:
     parts.append(f'<div class="one" style="left:{one}%"></div>')
     parts.append(f'<div class="one-label" style="left:{one}%">1: honest as it is</div>')
     step = max(1, math.ceil((stop - start) / 8))
-    for power in range(start - start % step, stop + 1, step):
-        if power >= start:
-            parts.append(f'<div class="tick" style="left:{place(2.0**power, 0.0)}%">{2.0**power:g}</div>')
+    ticks = {power: f"{2.0**power:g}" for power in range(start, stop + 1) if power % step == 0}
+    if fit.get("at_bound"):  # the mark stands at the end of the axis, which then means the bound itself
+        ticks[start if fit["at_bound"] == "zero" else stop] = BOUNDS[fit["at_bound"]]
+    for power, label in ticks.items():
+        parts.append(f'<div class="tick" style="left:{place(2.0**power, 0.0)}%">{label}</div>')
     parts.append('<div class="side left">needs cooling</div><div class="side right">needs heating</div>')
     return f'<div class="gauge" aria-hidden="true">{"".join(parts)}</div>'
 
@@ -116,7 +123,7 @@ def _temperature(fit: Mapping[str, Any]) -> str:
     interval = fit.get("interval") or (None, None)
     decimals = decimals_of(*interval)
     errors = None if decimals is None else decimals + 1
-    value_class = "value" if fit["temperature"] is not None else "value words"
+    value_class = "value" if fitted_temperature(fit) is not None else "value words"
     facts = [
         ("Standard error, if the calibrated model is right", as_number(fit.get("standard_error"), errors)),
         ("Standard error, even if it is not (sandwich)", as_number(fit.get("sandwich_error"), errors)),
@@ -132,8 +139,10 @@ def _temperature(fit: Mapping[str, Any]) -> str:
 
 def _likelihood_ratio(fit: Mapping[str, Any]) -> str:
     ratio, p = fit.get("likelihood_ratio"), fit.get("p_value")
-    if ratio is None or p is None:
+    if ratio is None:
         return "undefined"
+    if p is None:
+        return f"{as_number(ratio, 1)} (no p-value)"
     chance = f"p{NBSP}&lt;{NBSP}10<sup>{MINUS}300</sup>" if p < 1e-300 else f"p{NBSP}={NBSP}{as_number(p)}"
     return f"{as_number(ratio, 1)} ({chance})"
 
@@ -167,7 +176,7 @@ def _scores(study: Mapping[str, Any]) -> str:
             f"{_cell(before, unit, decimals, 'before')}{_cell(after, unit, decimals, 'after')}</tr>"
         )
     head = (
-        f'<tr><th scope="col">Score<small>on {escape(study["scored_on"])}</small></th>'
+        f'<tr><th scope="col">Score<small>{escape(study["scored_on"])}</small></th>'
         f'<th scope="col">Before<small>T{NBSP}={NBSP}1</small></th>'
         f'<th scope="col">After<small>{fitted_words(study["fit"])}</small></th></tr>'
     )
@@ -175,15 +184,14 @@ def _scores(study: Mapping[str, Any]) -> str:
 
 
 def _slider_words(fit: Mapping[str, Any]) -> str:
-    hint = "Heat spreads the probabilities out, cold sharpens them. Move the slider and watch the dots"
-    if fit["temperature"] is None:
-        return hint + ". No finite temperature was fitted, so there is no fitted place to go to."
-    return hint + " meet the line near the fitted temperature."
+    hint = "Heat spreads the probabilities out, cold sharpens them. Move the slider and watch the dots come to the line"
+    missing = "" if fitted_temperature(fit) is not None else " No finite temperature was fitted, so none is marked."
+    return f"{hint} or leave it.{missing}"
 
 
 def _likelihood_words(fit: Mapping[str, Any]) -> str:
     words = "The surprise at the true labels for every T, on the rows of the fit. "
-    if fit["temperature"] is None:
+    if fitted_temperature(fit) is None:
         where = {"zero": "towards T = 0", "infinite": "as T grows"}.get(fit.get("at_bound") or "")
         return words + (f"It keeps falling {where}: there is no lowest point." if where else "")
     return words + f"The fitted T is the lowest point; shaded: its {as_percent(fit['confidence'])} interval."
@@ -200,19 +208,21 @@ def _export(figure: str, *, image: bool = True) -> str:
 
 
 def _by_hand(fit: Mapping[str, Any]) -> str:
-    if fit["temperature"] is None:
+    if fitted_temperature(fit) is None:
         return ""
-    return f"Or divide the logits by {as_temperature(fit)} before the softmax: that is all it does."
+    return f"<p>Or divide the logits by {as_temperature(fit)} before the softmax: that is all it does.</p>"
 
 
 def _zero_labels(fit: Mapping[str, Any]) -> str:
-    zero = fit.get("zero_labels") or 0
+    zero = fit.get("zero_labels") or fit.get("excluded") or 0
     words = f"<dt>Zero labels</dt><dd>{as_count(zero)} rows whose true label has probability zero at every T.</dd>"
     return words if zero else ""
 
 
 def _solver(fit: Mapping[str, Any]) -> str:
     passes = f" in {fit['passes']} passes over the rows" if fit.get("passes") else ""
+    if not passes and fit.get("iterations"):
+        passes = f" in {fit['iterations']} Newton steps"
     return passes + ("." if fit.get("converged", True) else ". <b>The solver did not converge.</b>")
 
 
@@ -279,6 +289,17 @@ def render_report(study: Study, *, title: str | None = None) -> str:
     ------
     ValueError
         A NaN or an infinity in the study: undefined numbers are None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitherm.calibration import calibrate
+    >>> rng = np.random.default_rng(0)
+    >>> z = rng.normal(size=(300, 4))
+    >>> labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    >>> page = render_report(calibrate(2.0 * z, labels, bootstrap=100), title="Release 3")
+    >>> page.startswith("<!DOCTYPE html>")
+    True
     """
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped, unused-ignore]
 

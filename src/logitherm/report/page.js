@@ -4,6 +4,7 @@
   const DATA = JSON.parse(document.getElementById("logitherm-data").textContent);
   const GRID = DATA.study.reliability.grid;
   const FIT = DATA.study.fit;
+  const FITTED = FIT.at_bound ? null : FIT.temperature;
   const CONFIG = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false, showTips: false };
   const PRINT_WIDTH = { "nll-curve": 320, "confidence-histogram": 320, "reliability-before": 320, "reliability-after": 320 };
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -62,9 +63,9 @@
   const words = (t) => {
     const [low, high] = FIT.interval || [null, null];
     const start = t === GRID.temperature[Math.round(position(1))] ? "The model as it came. " : "";
-    if (FIT.temperature === null) return start + "No finite temperature was fitted.";
-    if (low !== null && t < low) return start + "Colder than the fitted range: it claims more than it delivers.";
-    if (high !== null && t > high) return start + "Hotter than the fitted range: it is more modest than it need be.";
+    if (FITTED === null) return start + "No finite temperature was fitted.";
+    if (low !== null && t < low) return start + "Colder than the fitted range: by likelihood, too sure.";
+    if (high !== null && t > high) return start + "Hotter than the fitted range: by likelihood, too modest.";
     return start + "Within the range the data supports.";
   };
 
@@ -87,13 +88,13 @@
   slider.addEventListener("input", update);
   byId("go-one").addEventListener("click", () => goTo(1));
   mark("mark-one", 1);
-  if (FIT.temperature === null) {
+  if (FITTED === null) {
     byId("go-fitted").disabled = true;
     byId("go-fitted").title = "No finite temperature was fitted";
     byId("mark-fitted").hidden = true;
   } else {
-    byId("go-fitted").addEventListener("click", () => goTo(FIT.temperature));
-    mark("mark-fitted", FIT.temperature);
+    byId("go-fitted").addEventListener("click", () => goTo(FITTED));
+    mark("mark-fitted", FITTED);
   }
 
   // ---- export --------------------------------------------------------------------------------------------------------

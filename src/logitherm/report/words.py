@@ -43,6 +43,11 @@ def _interval(fit: Mapping[str, Any]) -> tuple[float | None, float | None]:
     return low, high
 
 
+def fitted_temperature(fit: Mapping[str, Any]) -> float | None:
+    """The fitted T; None where the fit ran to a bound, whichever way the bound itself is written."""
+    return None if fit.get("at_bound") else fit["temperature"]
+
+
 def _one_temperature(value: float, decimals: int | None) -> str:
     if value == 0:
         return "0"
@@ -56,7 +61,7 @@ def as_temperature(fit: Mapping[str, Any]) -> str:
 
 def fitted_words(fit: Mapping[str, Any]) -> str:
     """The fitted T as it stands in a heading: a number, or the limit it runs to."""
-    if fit["temperature"] is not None:
+    if fitted_temperature(fit) is not None:
         return f"T{NBSP}={NBSP}{as_temperature(fit)}"
     bound = BOUNDS.get(fit.get("at_bound") or "")
     return f"T{NBSP}\u2192{NBSP}{bound}" if bound else "no temperature"
@@ -75,7 +80,7 @@ def interval_words(fit: Mapping[str, Any]) -> str:
 
 def meaning(fit: Mapping[str, Any]) -> str:
     """What this T says about the model, and what T says in general."""
-    temperature, bound = fit["temperature"], fit.get("at_bound")
+    temperature, bound = fitted_temperature(fit), fit.get("at_bound")
     low, high = _interval(fit)
     general = f"T divides the logits before the softmax; T{NBSP}={NBSP}1 changes nothing. "
     if bound == "zero":
@@ -96,5 +101,7 @@ def meaning(fit: Mapping[str, Any]) -> str:
     )
     if (low or 0) <= 1 and (high is None or high >= 1) and (low, high) != (None, None):
         return general + "<b>Here the interval contains 1: these rows show no need of another temperature.</b>"
-    kind = "overconfident" if temperature > 1 else "underconfident"
-    return general + f"<b>This model is {kind}: divide its logits by {as_temperature(fit)}.</b>"
+    where = (
+        "above 1: by likelihood the model is too cold" if temperature > 1 else "below 1: by likelihood it is too hot"
+    )
+    return general + f"<b>Here it lies {where}.</b>"

@@ -188,7 +188,7 @@ def fit_source(source: Source, *, drawn: bool, zero_labels: str, confidence: flo
         "n": first.rows,
         "classes": source.classes,
         "excluded": first.impossible,
-        "converged": True,
+        "converged": search.converged,
     }
     if found is None:
         return _at_bound(source, search, base, drawn)
@@ -218,18 +218,12 @@ def fit_source(source: Source, *, drawn: bool, zero_labels: str, confidence: flo
 
 def _at_bound(source: Source, search: Search, base: dict[str, Any], drawn: bool) -> TemperatureFit:
     """The likelihood rises all the way to T = 0 or T = inf; or its maximum lies out of reach, which is an error."""
-    cold, hot = source.extremes()
-    noise = 1e-12 * (abs(cold) + abs(hot))
-    if hot >= -noise:
-        temperature, bound = math.inf, "infinite"
-        nll = source.totals(np.array([0.0])).nll[0]
-    elif cold <= noise:
-        temperature, bound = 0.0, "zero"
-        nll = source.totals(np.array([math.exp(REACH)])).nll[0]
-    else:
+    if search.bound is None:
         raise ValueError(
             f"logits: the temperature must lie within exp(+-{REACH:g}); rescale the logits, whose spread is far from 1"
         )
+    temperature, inverse = (math.inf, 0.0) if search.bound == "infinite" else (0.0, math.exp(REACH))
+    nll = source.totals(np.array([inverse])).nll[0]
     weight = search.seen[next(iter(search.seen))].weight
     return TemperatureFit(
         temperature=temperature,
@@ -239,8 +233,8 @@ def _at_bound(source: Source, search: Search, base: dict[str, Any], drawn: bool)
         nll_after=float(nll) / weight,
         likelihood_ratio=max(0.0, 2 * (search.nll_one - float(nll))) if drawn else None,
         p_value=None,
-        iterations=search.passes,
-        at_bound=bound,
+        iterations=search.passes + 1,
+        at_bound=search.bound,
         **base,
     )
 

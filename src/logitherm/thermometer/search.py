@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,13 @@ from logitherm.kernels import exponential
 from logitherm.kernels.likelihood import Totals
 from logitherm.thermometer.sources import Source
 
-REACH = 60.0  # |log T| within which a temperature is searched for
+REACH = 80.0  # |log T| within which a temperature is searched for
+PATIENCE = 5  # points visited in vain before the limits are asked whether there is a maximum at all
 CLOSE = 1e-4  # a step in log T that need not be checked: corrected for the bend, it leaves an error below 1e-8
+FAR = 30.0  # an end of the interval this far off in log T is no end
+NEAR = 0.03  # two points between which the trend of the statistics holds beyond them
+STEADY = 1e-3  # the largest relative change to be taken from that trend
+CLOSE_START = 3e-3  # the same for a start
 CLOSE_END = 1e-3  # the same for an end of the interval, where the root of the deviance is all but linear
 
 
@@ -31,6 +37,8 @@ class Search:
         self.passes = 0
         self.seen: dict[float, Totals] = {}
         self.bend = 0.0  # relative change of the score's slope with x
+        self.doubtful = False  # whether a part of the rows had no maximum
+        self.converged = False
 
     @property
     def nll_one(self) -> float:
@@ -47,29 +55,49 @@ class Search:
                 self.seen[p] = total.at(i)
         return [self.seen[p] for p in points]
 
+    @cached_property
+    def bound(self) -> str | None:
+        """The limit of T at which the likelihood is highest, "zero" or "infinite", if at one; costs a pass."""
+        cold, hot = self.source.extremes()
+        self.passes += 1
+        noise = 1e-12 * (abs(cold) + abs(hot))
+        if hot >= -noise:
+            return "infinite"
+        return "zero" if cold <= (0.0 if self.source.exact else noise) else None
+
     def root(self) -> tuple[float, Totals] | None:
         """x of zero score and the statistics there; None if there is none within reach."""
-        start = self._warm_start()
-        visited: list[tuple[float, Totals]] = []
-
-        def score(x: Any) -> tuple[Any, Any]:
-            x = float(x)
-            also = self._ends(x, visited[-1][1]) if visited else [0.0]
-            total = self.at(x, *also)[0]
-            visited.append((x, total))
-            return _score(x, total)
-
-        found = find_root(score, np.float64(start), -REACH, REACH, step_tolerance=CLOSE, bend=self.bend)
-        x = float(found.x)
+        found, visited = self._climb(self._warm_start(), CLOSE, [0.0])
+        x, self.converged = float(found.x), bool(found.done)
         if not _inside(found):
             return None
         if len(visited) > 1:
             self.bend = _bend(*visited[-2:])
-        return x, _carried(visited[-1], x, visited[-2] if len(visited) > 1 else None)
+        if not _may_carry(visited, x):
+            visited.append((x, self.at(x, *self._ends(*visited[-1]))[0]))
+            value, slope = _score(*visited[-1])
+            x -= float(value / slope) if slope > 0 else 0.0
+        return x, _carried(visited, x)
+
+    def _climb(self, start: float, tolerance: float, also: list[float]) -> tuple[Root, list[tuple[float, Totals]]]:
+        """The search itself and the points it visited: with the first `also`, with the others the interval's ends."""
+        visited: list[tuple[float, Totals]] = []
+
+        def score(x: Any) -> tuple[Any, Any]:
+            x = float(x)
+            more = self._ends(x, visited[-1][1]) if visited else also
+            total = self.at(x, *more)[0]
+            visited.append((x, total))
+            value, slope = _score(x, total)
+            in_vain = slope <= 0 or self.doubtful or len(visited) > PATIENCE
+            return (value * 0, slope * 0) if value and in_vain and self.bound else (value, slope)
+
+        return find_root(score, np.float64(start), -REACH, REACH, step_tolerance=tolerance, bend=self.bend), visited
 
     def profile(self, x: float, total: Totals) -> tuple[float, float]:
         """Interval of T in which twice the loss of log-likelihood is at most quantile^2."""
-        starts = np.array(self._ends(x, total) or [x - 0.5, x + 0.5])
+        ends, far = self._ends(x, total), np.array([x - FAR, x + FAR])
+        starts = np.array(ends or [x - 0.5, x + 0.5])
         for i, sign in enumerate((-1, 1)):  # points that a pass has visited, if they are near enough
             near = [p for p in self.seen if abs(p - starts[i]) < 0.2 * abs(starts[i] - x)]
             if near and sign * (near[0] - x) > 0:
@@ -83,11 +111,22 @@ class Search:
             side = np.sign(points - x)
             return side * (root - self.quantile), side * slope / (2 * np.maximum(root, 1e-300))
 
-        lower, upper = np.array([x - REACH, x]), np.array([x, x + REACH])
-        low, high = find_root(excess, starts, lower, upper, step_tolerance=CLOSE_END).x
+        is_open = np.zeros(2, dtype=bool)
+        if not ends:
+            self.at(*far, *starts)
+            is_open = excess(far)[0] * [-1, 1] < 0
+        lower, upper = np.array([far[0], x]), np.array([x, far[1]])
+        found = find_root(
+            lambda points: tuple(np.where(is_open, 0.0, v) for v in excess(points)),
+            starts,
+            lower,
+            upper,
+            step_tolerance=CLOSE_END,
+        )
+        low, high = found.x
         return (
-            0.0 if high > x + REACH - 1 else 1 / float(exponential(high)),
-            math.inf if low < x - REACH + 1 else 1 / float(exponential(low)),
+            0.0 if is_open[1] else 1 / float(exponential(high)),
+            math.inf if is_open[0] else 1 / float(exponential(low)),
         )
 
     def _warm_start(self) -> float:
@@ -97,16 +136,13 @@ class Search:
             return 0.0
         small = Search(part, None)
         start = small._warm_start()
-        visited: list[tuple[float, Totals]] = []
-
-        def score(x: Any) -> tuple[Any, Any]:
-            visited.append((float(x), small.at(float(x))[0]))
-            return _score(*visited[-1])
-
-        found = find_root(score, np.float64(start), -REACH, REACH, step_tolerance=3e-3, bend=small.bend)
+        self.bend = small.bend
+        found, visited = small._climb(start, CLOSE_START, [])
         if not _inside(found):
+            self.doubtful, self.bend = True, 0.0
             return 0.0
-        self.bend = _bend(*visited[-2:]) if len(visited) > 1 else small.bend
+        if len(visited) > 1:
+            self.bend = _bend(*visited[-2:])
         return float(found.x)
 
     def _ends(self, x: float, total: Totals) -> list[float]:
@@ -136,15 +172,26 @@ def _inside(root: Root) -> bool:
     return bool(abs(root.x) < REACH - 1) and bool(root.slope > 0)
 
 
-def _carried(last: tuple[float, Totals], x: float, before: tuple[float, Totals] | None) -> Totals:
+def _may_carry(visited: list[tuple[float, Totals]], x: float) -> bool:
+    """Whether the statistics at the last two points visited tell those at x, so that a pass can be saved."""
+    if visited[-1][0] == x:
+        return True
+    if len(visited) < 2 or abs(visited[-1][0] - visited[-2][0]) > NEAR:
+        return False
+    last, there = visited[-1][1], _carried(visited, x)
+    return bool(np.all(np.abs(there.squares - last.squares) <= STEADY * last.squares))
+
+
+def _carried(visited: list[tuple[float, Totals]], x: float) -> Totals:
     """Statistics at x, a step of at most CLOSE from the last point visited, with their trend from the one before."""
-    point, total = last
+    point, total = visited[-1]
     beta = float(exponential(point))
     step = float(exponential(x)) - beta
     nll = total.nll + total.score * step + 0.5 * total.curvature * step**2
     curvature, squares = total.curvature, total.squares
-    if before is not None and before[0] != point:
-        share = step / (beta - float(exponential(before[0])))
-        curvature = curvature + share * (curvature - before[1].curvature)
-        squares = squares + share * (squares - before[1].squares)
+    if len(visited) > 1 and visited[-2][0] != point:
+        before, earlier = visited[-2]
+        share = step / (beta - float(exponential(before)))
+        curvature = curvature + share * (curvature - earlier.curvature)
+        squares = np.maximum(squares + share * (squares - earlier.squares), 0)
     return replace(total, sums=np.stack([nll, np.zeros(1), curvature, squares]))

@@ -3,20 +3,34 @@ concatenated."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 
-from logitherm._array import Array, as_array, as_logits, describe, dtype_name, is_array, to_numpy
+from logitherm._array import (
+    HALF_TYPES,
+    Array,
+    as_array,
+    as_logits,
+    describe,
+    dtype_name,
+    is_array,
+    is_torch,
+    namespace,
+    to_numpy,
+)
 from logitherm._labels import as_labels, as_weights
 from logitherm.kernels.likelihood import Observed, Totals, extremes, no_rows, totals
 
 SHARE, FEWEST_ROWS = 8, 256  # a fit starts on an eighth of the rows if that leaves enough of them
+SAME = 1e-4  # relative change of the sum of observed logits from pass to pass that may be a model's rounding
 
 
 class Source(Protocol):
     classes: int
+    exact: bool  # whether what was observed is one state a row, whose logit then is subject to no rounding
 
     def totals(self, inverse_temperatures: np.ndarray) -> Totals: ...
 
@@ -32,12 +46,19 @@ class ArraySource:
     def __init__(self, logits: Array, observed: Observed, step: int = 1) -> None:
         self.logits, self.observed, self.step = logits, observed, step
         self.classes = int(logits.shape[1])
+        self.exact = observed.labels is not None
 
     def totals(self, inverse_temperatures: np.ndarray) -> Totals:
         return totals(self.logits, self.observed, inverse_temperatures, self.step)
 
     def extremes(self) -> tuple[float, float]:
         return extremes(self.logits[:: self.step], self.observed)
+
+    def mark(self) -> np.ndarray:
+        """Sum of the observed logits, and of their magnitudes: by this much a batch is known again."""
+        seen = self.observed.means(to_numpy(self.logits))
+        counted = np.isfinite(seen) if self.observed.keep is None else np.isfinite(seen) & self.observed.keep
+        return np.array([seen[counted].sum(), np.abs(seen[counted]).sum()])
 
     def part(self) -> ArraySource | None:
         """Every eighth row (not the first rows, since files are often sorted by class)."""
@@ -49,9 +70,12 @@ class ArraySource:
 class BatchSource:
     """Batches of (logits, labels) or (logits, labels, weights); with a model, of (inputs, labels[, weights])."""
 
+    exact = True
+
     def __init__(self, batches: Iterable[Any], build: Callable[..., ArraySource], model: Any) -> None:
         self.batches, self.build, self.model = batches, build, model
-        self.rows: int | None = None
+        self.rows = 0
+        self.mark: np.ndarray | None = None
         self.first = next(self._sources(), None)
         if self.first is None:
             raise ValueError("logits: batches must hold at least one batch; got none")
@@ -67,7 +91,8 @@ class BatchSource:
             logits, labels, *weights = batch
             if self.model is not None:
                 logits = _forward(self.model, logits)
-            source = self.build(logits, labels, *weights)
+            with _named(number):
+                source = self.build(logits, labels, *weights)
             if getattr(self, "classes", source.classes) != source.classes:
                 raise ValueError(
                     f"logits: batches must agree in classes; batch {number} has {source.classes} for {self.classes}"
@@ -75,17 +100,29 @@ class BatchSource:
             yield source
 
     def totals(self, inverse_temperatures: np.ndarray) -> Totals:
-        total = no_rows(len(inverse_temperatures))
-        for source in self._sources():
-            total = total + source.totals(inverse_temperatures)
-        read = total.rows + total.impossible
-        if self.rows is not None and read != self.rows:
+        total, mark = no_rows(len(inverse_temperatures)), np.zeros(2)
+        for number, source in enumerate(self._sources()):
+            with _named(number):
+                total = total + source.totals(inverse_temperatures)
+            mark += source.mark()
+        self._require_same(total.rows + total.impossible, mark)
+        return total
+
+    def _require_same(self, rows: int, mark: np.ndarray) -> None:
+        """Raise unless a pass has read what the one before has, in whatever order."""
+        if self.mark is None:
+            self.rows, self.mark = rows, mark
+        must = "logits: batches must be the same in every pass, in any order"
+        if rows != self.rows:
             raise ValueError(
-                f"logits: batches must be the same in every pass; got {read} rows after {self.rows}; "
+                f"{must}; got {rows} rows after {self.rows}; "
                 "pass a list, a DataLoader or another iterable that starts afresh"
             )
-        self.rows = read
-        return total
+        if abs(mark[0] - self.mark[0]) > SAME * self.mark[1]:
+            raise ValueError(
+                f"{must}; got other logits for the same {rows} rows; "
+                "put the model in evaluation mode and leave random augmentation out"
+            )
 
     def extremes(self) -> tuple[float, float]:
         both = np.array([source.extremes() for source in self._sources()]).sum(axis=0)
@@ -93,6 +130,15 @@ class BatchSource:
 
     def part(self) -> ArraySource | None:
         return self.first
+
+
+@contextmanager
+def _named(batch: int) -> Iterator[None]:
+    """Say in which batch an error is."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} (in batch {batch})") from error
 
 
 def _forward(model: Any, inputs: Any) -> Array:
@@ -136,7 +182,10 @@ def make_source(
             )
 
         def build(batch: Any, batch_labels: Any, batch_weights: Any = None) -> ArraySource:
-            return _array_source(batch, batch_labels, None, None, batch_weights, None, ignore_index, axis)
+            unweighted = batch_weights is not None and not np.any(to_numpy(as_array(batch_weights, "weights")))
+            batch_mask = np.zeros(np.shape(batch_labels), dtype=bool) if unweighted else None
+            batch_weights = None if unweighted else batch_weights  # one batch alone may have no weight
+            return _array_source(batch, batch_labels, None, None, batch_weights, batch_mask, ignore_index, axis)
 
         return BatchSource(logits, build, model)
     if model is not None:
@@ -167,53 +216,60 @@ def _array_source(
     given = [name for name, value in kinds.items() if value is not None]
     if len(given) != 1:
         raise ValueError(f"labels: exactly one of labels, soft_labels and samples must be given; got {given or 'none'}")
+    if ignore_index is not None and labels is None:
+        raise ValueError(f"ignore_index: must come with labels; pass a mask with {given[0]}")
     raw = as_array(logits, "logits")
-    as_logits(raw[:0], axis)  # kind and shape; the values are looked at in the pass
-    z = raw
-    if axis not in (-1, raw.ndim - 1):
-        z = np.moveaxis(raw, axis, -1) if isinstance(raw, np.ndarray) else raw.movedim(axis, -1)
+    half = dtype_name(raw) in HALF_TYPES
+    as_logits(raw[(slice(0, 1),) * raw.ndim] if half else raw, axis)  # kind and shape; values are looked at in the pass
+    z = namespace(raw).moveaxis(raw, axis, -1)
     batch, states = tuple(z.shape[:-1]), int(z.shape[-1])
-    z = (z.detach() if hasattr(z, "detach") else z).reshape(-1, states)
-    if dtype_name(z) == "bfloat16" and not hasattr(z, "detach"):
-        z = z.astype(np.float32)
-    if not isinstance(z, np.ndarray) and not hasattr(z, "detach"):
-        z = to_numpy(z)
+    z = (z.detach() if is_torch(z) else z).reshape(-1, states)
+    z = z if is_torch(z) else to_numpy(z)
 
     keep = None
     if mask is not None:
         keep = to_numpy(as_array(mask, "mask"))
         if keep.dtype != np.bool_ or keep.shape != batch:
             raise ValueError(f"mask: must be bool of the batch shape {batch}; got {describe(keep)}")
-        keep = keep.reshape(-1)
-    observed = Observed(weights=as_weights(weights, batch), keep=keep)
+    if ignore_index is not None:
+        counted = to_numpy(as_array(labels, "labels")) != ignore_index
+        keep = counted if keep is None or counted.shape != batch else keep & counted
+    observed = Observed(
+        weights=as_weights(_where_kept(weights, "weights", keep), batch),
+        keep=None if keep is None else keep.reshape(-1),
+    )
     if soft_labels is not None:
-        observed = observed._replace(soft=_soft_labels(soft_labels, batch, states))
+        observed = observed._replace(soft=_soft_labels(soft_labels, batch, states, observed.keep))
     elif samples is not None:
-        drawn = to_numpy(as_array(samples, "samples"))
+        drawn = to_numpy(as_array(_where_kept(samples, "samples", keep), "samples"))
         if drawn.ndim != len(batch) + 1 or drawn.shape[:-1] != batch or drawn.shape[-1] == 0:
             raise ValueError(f"samples: must have the shape {batch} + (draws,); got {describe(drawn)}")
         flat = as_labels(drawn, drawn.shape, states)
         observed = observed._replace(samples=flat.reshape(z.shape[0], -1))
     else:
-        values = to_numpy(as_array(labels, "labels"))
-        if ignore_index is not None:
-            counted = (values != ignore_index).reshape(-1)
-            keep = counted if keep is None else keep & counted
-        if keep is not None and values.shape == batch:
-            values = np.where(keep.reshape(batch), values, np.zeros((), values.dtype))
-        observed = observed._replace(labels=as_labels(values, batch, states), keep=keep)
+        observed = observed._replace(labels=as_labels(_where_kept(labels, "labels", keep), batch, states))
     return ArraySource(z, observed)
 
 
-def _soft_labels(soft_labels: Any, batch: tuple[int, ...], states: int) -> np.ndarray:
-    """Distributions over the states, one for every row."""
+def _where_kept(values: Any, name: str, keep: np.ndarray | None) -> Any:
+    """Values with 0 in the rows to leave out, which may hold anything; as they are where the shapes do not fit."""
+    if values is None or keep is None:
+        return values
+    given = to_numpy(as_array(values, name))
+    if given.shape[: keep.ndim] != keep.shape:
+        return given
+    return np.where(keep.reshape(keep.shape + (1,) * (given.ndim - keep.ndim)), given, np.zeros((), given.dtype))
+
+
+def _soft_labels(soft_labels: Any, batch: tuple[int, ...], states: int, keep: np.ndarray | None) -> np.ndarray:
+    """Distributions over the states, one for every row that is kept."""
     soft = to_numpy(as_array(soft_labels, "soft_labels"))
     if soft.dtype.kind != "f" or soft.shape != (*batch, states):
         raise ValueError(f"soft_labels: must be floating of shape {(*batch, states)}; got {describe(soft)}")
     soft = soft.reshape(-1, states)
     total = soft.sum(axis=-1, dtype=np.float64)
     tolerance = 2e-3 if soft.dtype == np.float16 else 1e-4
-    bad = ~((np.abs(total - 1) <= tolerance) & (soft >= 0).all(axis=-1))
+    bad = ~((np.abs(total - 1) <= tolerance) & (soft.min(axis=-1) >= 0)) & (True if keep is None else keep)
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(

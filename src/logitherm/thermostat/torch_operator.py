@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from logitherm.thermostat import setpoint
+from logitherm.thermostat.search import Answer, Problem, search
 
 
 @torch.library.custom_op("logitherm::solve_temperature", mutates_args=())
@@ -18,8 +18,8 @@ def _solve(
     side: str,
     pooled: bool,
 ) -> list[torch.Tensor]:
-    problem = setpoint.Problem(name, side or None, pooled, z, log_prior, reference_temperature)
-    return [v.clone() for v in setpoint.search(problem, goal)]
+    problem = Problem(name, side or None, pooled, z, log_prior, reference_temperature)
+    return [v.clone() for v in search(problem, goal)]
 
 
 @_solve.register_fake
@@ -45,7 +45,7 @@ def _(info, in_dims, z, log_prior, reference_temperature, goal, name, side, pool
     return [torch.stack(column) for column in zip(*rows)], [0, 0, 0, 0]
 
 
-def answer(problem: setpoint.Problem, goal: torch.Tensor) -> setpoint.Answer:
+def answer(problem: Problem, goal: torch.Tensor) -> Answer:
     with torch.no_grad():
         found = _solve(
             problem.z.detach(),
@@ -56,4 +56,4 @@ def answer(problem: setpoint.Problem, goal: torch.Tensor) -> setpoint.Answer:
             problem.side or "",
             problem.pooled,
         )
-    return setpoint.Answer(*found)
+    return Answer(*found)

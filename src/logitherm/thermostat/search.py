@@ -1,0 +1,128 @@
+"""The search for a set point: quantities that are monotone in log T, and their roots. No derivatives, no PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from logitherm import kernels
+from logitherm._array import Array, dtype_name, namespace, silent
+from logitherm._solve import find_root
+from logitherm.kernels import Moments, exponential, reference
+
+REACH = {"float32": 80.0, "float64": 300.0}  # |log T| within which a temperature is searched for
+
+
+class Problem(NamedTuple):
+    """A set point without its target."""
+
+    name: str
+    side: str | None
+    pooled: bool
+    z: Array
+    log_prior: Array | None
+    reference_temperature: Array
+
+
+class Answer(NamedTuple):
+    temperature: Array
+    inside: Array  # whether the target lies in the open range
+    low: Array  # the quantity at T = 0 (for a divergence, at the near end)
+    high: Array  # the quantity at T = inf (for a divergence, at the far end)
+
+
+@silent
+def _quantity(problem: Problem, temperature: Array) -> tuple[Array, Array]:
+    """The quantity per row and its slope in log T. No derivatives."""
+    name, _, _, z, q, t0 = problem
+    m = kernels.moments(z, temperature, q, False)
+    heat = reference.heat_capacity(m, temperature)
+    if name == "entropy":
+        return reference.entropy(m, temperature), heat
+    if name == "mean_energy":
+        return reference.mean_energy(m, temperature), reference.weighted(heat, temperature)
+    if name == "top_probability":
+        p = reference.top_probability(m, temperature)
+        return p, -p * reference.over(m.gap, temperature)
+    near = kernels.moments(z, t0, q, False)
+    return _divergence(z, m, temperature, near, t0), heat * (temperature / t0 - 1)
+
+
+def _turned(problem: Problem, value: Array, slope: Array) -> tuple[Array, Array]:
+    """A quantity and its slope in terms that increase with log T; the root of a divergence is nearly linear."""
+    if problem.name == "top_probability":
+        return -value, -slope
+    if problem.name == "kl":
+        xp = namespace(value)
+        root = xp.sqrt(value)
+        slope = slope / (2 * xp.where(root > 0, root, xp.ones_like(root)))
+        return (root, slope) if problem.side == "hot" else (-root, -slope)
+    return value, slope
+
+
+def _divergence(z: Array, m: Moments, temperature: Array, near: Moments, t0: Array) -> Array:
+    """KL(p_T || p_T0) from two states of the same logits, relative to the largest logit so that nothing large
+    cancels."""
+    xp = namespace(z)
+    top = xp.max(z, axis=-1)
+    mean = (m.top - top) - m.gap
+    rise = _shifted_log_partition(near, top, t0) - _shifted_log_partition(m, top, temperature)
+    return xp.maximum(reference.over(mean, temperature) - mean / t0 + rise, xp.zeros_like(mean))
+
+
+def _shifted_log_partition(m: Moments, top: Array, temperature: Array) -> Array:
+    return reference.over(m.top - top, temperature) + m.log_weight + namespace(top).log1p(m.rest)
+
+
+@silent
+def search(problem: Problem, goal: Array) -> Answer:
+    """Newton in log T between the limits, per row or for the mean of all rows."""
+    z, t0 = problem.z, problem.reference_temperature
+    xp = namespace(z)
+    pool: Callable[[Array], Array] = (lambda v: xp.mean(v)) if problem.pooled else (lambda v: v)
+    wanted, _ = _turned(problem, goal, goal)
+    cold, hot = xp.zeros_like(t0), xp.full_like(t0, math.inf)
+    if problem.name == "kl":
+        cold, hot = (t0, hot) if problem.side == "hot" else (cold, t0)
+    ends = tuple(pool(_quantity(problem, t)[0]) for t in (cold, hot))
+    low, high = (_turned(problem, end, end)[0] for end in ends)
+    inside = (wanted > low) & (wanted < high)
+    reach = REACH[dtype_name(z)]
+    lower, upper = wanted * 0 - reach, wanted * 0 + reach
+    start = xp.log(_scale(z))
+    if problem.name == "kl":
+        near = xp.log(t0)
+        if problem.side == "hot":
+            lower = xp.maximum(lower, pool(near))
+        else:
+            upper = xp.minimum(upper, pool(near))
+        m = kernels.moments(z, t0, problem.log_prior, False)
+        move = goal**0.5 * (2 / xp.maximum(pool(reference.heat_capacity(m, t0)), xp.full_like(goal, 1e-30))) ** 0.5
+        start = pool(near) + xp.clip(move, 1e-6, 10.0) * (1 if problem.side == "hot" else -1)
+    start = xp.clip(start if problem.name == "kl" else pool(start), lower, upper)
+
+    def residual(log_t: Array) -> tuple[Array, Array]:
+        t = xp.broadcast_to(exponential(log_t), tuple(t0.shape))
+        value, slope = _turned(problem, *map(pool, _quantity(problem, t)))
+        return value - wanted, slope
+
+    eps = float(xp.finfo(z.dtype).eps)
+    tolerance = 4 * eps * xp.maximum(xp.abs(wanted), xp.ones_like(wanted))
+    root = find_root(residual, start, lower, upper, value_tolerance=tolerance, step_tolerance=0.25 * eps)
+    t = exponential(root.x)
+    t = xp.where(
+        wanted <= low,
+        xp.broadcast_to(pool(cold), t.shape),
+        xp.where(wanted >= high, xp.broadcast_to(pool(hot), t.shape), t),
+    )
+    return Answer(t, inside, *ends)
+
+
+def _scale(z: Array) -> Array:
+    """A temperature of the order of the answer: the mean distance of allowed logits from the largest."""
+    xp = namespace(z)
+    top = xp.max(z, axis=-1, keepdims=True)
+    fall = xp.where(z > -math.inf, top - z, xp.zeros_like(z))
+    mean = xp.mean(fall, axis=-1)
+    return xp.where((mean > 0) & (mean < math.inf), mean, xp.ones_like(mean))
