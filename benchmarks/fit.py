@@ -2,9 +2,9 @@
 
     python benchmarks/fit.py [--threads 2] [--rounds 5] [--only ours,scikit-learn] [--out benchmarks/results/fit.json]
 
-Every entry runs once to warm up, then in turn with the others, `rounds` times; the median is what counts, and as a ratio:
-machines differ and are shared. The limits are one `np.sum` and one `np.max` over the logits. `python benchmarks/table.py`
-writes the README's table from the results.
+Every entry runs once to warm up, then in turn with the others, `rounds` times; the median is what counts, and as a
+ratio: machines differ and are shared. The limits are one `np.sum` and one `np.max` over the logits. `python
+benchmarks/table.py` writes the README's table from the results.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def main() -> None:
     results["first_call_seconds"] = first_call(options.rounds)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(f"first call in a new process {results['first_call_seconds']:.2f} s; written to {options.out}", file=sys.stderr)
+    print(
+        f"first call in a new process {results['first_call_seconds']:.2f} s; written to {options.out}", file=sys.stderr
+    )
 
 
 def void(_: Any) -> None:

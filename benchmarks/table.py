@@ -1,6 +1,6 @@
 """Write the README's table from the results of benchmarks/fit.py.
 
-    python benchmarks/table.py [--check]
+python benchmarks/table.py [--check]
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
 def table(results: dict[str, Any]) -> str:
     """Seconds, ratio to one np.sum, and error of every entry, for every case."""
     cases = results["cases"]
-    names = [name for name in next(iter(cases.values()))["entries"]]
+    names = list(next(iter(cases.values()))["entries"])
     lines = [
         "| | " + " | ".join(f"{case}: time | × np.sum | error in T" for case in cases) + " |",
         "|---|" + "---:|---:|---:|" * len(cases),

@@ -163,9 +163,7 @@ def first_true(mask: Any) -> int:
     return int(np.argmax(np.asarray(to_numpy(mask)).reshape(-1)))
 
 
-def require_rows(
-    top: Array, name: str = "logits", *, numbers: np.ndarray | None = None, empty: bool = False
-) -> None:
+def require_rows(top: Array, name: str = "logits", *, numbers: np.ndarray | None = None, empty: bool = False) -> None:
     """Raise unless the maximum of every row is finite: NaN, +inf and rows of only -inf (unless `empty`) show there.
 
     `numbers` are what the caller knows the rows by.

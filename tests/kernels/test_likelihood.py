@@ -173,9 +173,7 @@ def test_any_partition_of_the_rows_adds_up(kind, dtype, rng):
     observed = make(kind, 5000, 20, rng, weights=True, keep=True)
     whole = totals(z, observed, BETA)
     edges = [0, *np.sort(rng.choice(5000, 9, replace=False)), 5000]
-    parts = [
-        totals(z[a:b], observed.take(slice(a, b)), BETA) for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    parts = [totals(z[a:b], observed.take(slice(a, b)), BETA) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     for order in (parts, parts[::-1]):
         added = sum(order, start=no_rows(len(BETA)))
         # the narrow tiles of a kernel in float32 hold other rows, which changes the last digits

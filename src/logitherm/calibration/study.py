@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from logitherm._array import Array, as_array
+from logitherm._array import Array, as_array, to_numpy
 from logitherm._labels import as_labels
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.calibration.verdict import verdict
+from logitherm.kernels.likelihood import Observed
 from logitherm.metrics import Evaluation, evaluate, reliability, reliability_grid
 from logitherm.thermometer import TemperatureFit, fit_temperature
-from logitherm.thermometer.sources import ArraySource, make_source
+from logitherm.thermometer.sources import make_source
 
 GRID = 41  # temperatures of the slider
 CURVE = 61  # temperatures of the likelihood curve
@@ -162,7 +163,7 @@ def calibrate(
 
     if test_logits is None:
         temperatures = _cross_fitted(logits, labels, folds, seed, zero_labels)
-        scored, scored_labels, scored_on = logits, labels, f"{folds}-fold cross-fitting on the same {found.n} rows"
+        scored, scored_labels, scored_on = logits, labels, f"{folds}-fold cross-fitting on the same {{}} rows"
     else:
         scored, scored_labels = as_array(test_logits, "test_logits"), test_labels
         if scored.ndim != 2 or scored.shape[1] != found.classes:
@@ -170,7 +171,7 @@ def calibrate(
                 f"test_logits: must have shape (rows, {found.classes}) like logits; got {tuple(scored.shape)}"
             )
         temperatures = np.full(scored.shape[0], found.temperature)
-        scored_on = f"{scored.shape[0]} test rows"
+        scored_on = "{} test rows"
     if zero_labels == "exclude":
         scored, scored_labels, temperatures = _possible(scored, scored_labels, temperatures)
 
@@ -185,12 +186,12 @@ def calibrate(
         "after": reliability(scored, scored_labels, temperatures, **options).to_dict(),
         "grid": _grid(scored, scored_labels, found, bins),
     }
-    curve = _nll_curve(logits, labels, found, zero_labels)
+    curve = _nll_curve(logits, labels, found)
     say("done", 1.0)
     return CalibrationStudy(
         name=name or "logits",
         method=method,
-        scored_on=scored_on,
+        scored_on=scored_on.format(before.n),
         n_scored=before.n,
         fit=found,
         before=before,
@@ -218,17 +219,17 @@ def _cross_fitted(logits: Array, labels: Array, folds: int, seed: int, zero_labe
 def _possible(logits: Array, labels: Array, temperatures: np.ndarray) -> tuple[Array, np.ndarray, np.ndarray]:
     """Rows whose label is an allowed state."""
     flat = as_labels(labels, (logits.shape[0],), logits.shape[1])
-    seen = np.array([float(logits[i, k]) for i, k in enumerate(flat)])
-    keep = np.flatnonzero(seen > -np.inf)
+    keep = np.flatnonzero(Observed(labels=flat).means(to_numpy(logits)) > -np.inf)
     return logits[keep], flat[keep], temperatures[keep]
 
 
 def _temperatures(fit: TemperatureFit, count: int) -> np.ndarray:
-    """Temperatures evenly spaced in log T around 1, the fitted one and its interval, with both among them."""
-    known = [1.0] + [t for t in (fit.temperature, *(fit.interval or ())) if 0 < t < np.inf]
-    spaced = np.geomspace(min(known) / 2.5, max(known) * 2.5, count - 2)
-    fitted = fit.temperature if 0 < fit.temperature < np.inf else spaced[0] / 2
-    return np.unique(np.concatenate([spaced, [1.0, fitted]]))
+    """Temperatures evenly spaced in log T around 1, the fitted one and its interval, with 1 and the fitted one among
+    them; wide enough at a bound to show which way the likelihood rises."""
+    known = [t for t in (fit.temperature, *(fit.interval or ())) if 0 < t < np.inf]
+    wide = 2.5 if known else 20.0
+    spaced = np.geomspace(min(1.0, *known, 1.0) / wide, max(1.0, *known, 1.0) * wide, count - 1 - len(known[:1]))
+    return np.unique(np.concatenate([spaced, [1.0], known[:1]]))
 
 
 def _grid(logits: Array, labels: Array, fit: TemperatureFit, bins: int) -> dict[str, Any]:
@@ -241,20 +242,9 @@ def _grid(logits: Array, labels: Array, fit: TemperatureFit, bins: int) -> dict[
     return {"temperature": grid["temperatures"], "diagrams": diagrams} | scores
 
 
-def _nll_curve(logits: Array, labels: Array, fit: TemperatureFit, zero_labels: str) -> dict[str, list[float]]:
+def _nll_curve(logits: Array, labels: Array, fit: TemperatureFit) -> dict[str, list[float]]:
     """Mean NLL of the fitted rows over temperature, from one pass."""
-    source = make_source(
-        logits,
-        labels,
-        soft_labels=None,
-        samples=None,
-        weights=None,
-        mask=None,
-        ignore_index=None,
-        model=None,
-        axis=-1,
-    )
-    assert isinstance(source, ArraySource)
+    source = make_source(logits, labels)
     temperatures = _temperatures(fit, CURVE)
     total = source.totals(1 / temperatures)
     return {"temperature": temperatures.tolist(), "nll": (total.nll / total.weight).tolist()}

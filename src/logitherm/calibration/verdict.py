@@ -1,4 +1,5 @@
-"""The finding of a study in plain sentences that claim no more than the intervals allow."""
+"""The finding of a study in plain sentences that claim no more than the intervals allow; the first one is the
+headline."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from logitherm.metrics import Evaluation
 from logitherm.thermometer import TemperatureFit
 
 WRONG_BEYOND = 2.0  # ratio of sandwich to model-based error from which the model errs in more than its temperature
+MUCH = 0.03  # calibration error that is worth a word if it remains
 
 
 def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> list[str]:
@@ -20,12 +22,17 @@ def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> list[
             "The logits say nothing about these labels: the likelihood is best at an infinite temperature.",
             "Check that labels and logits belong together and that the columns are in the order of the labels.",
         ]
-    return [_state(fit), _effect(before, after), *_warnings(fit, before, after)]
+    found = [_state(fit), _effect(before, after), *_warnings(fit, before, after)]
+    if after.ece.low > before.ece.high:
+        found[0] = (
+            f"By likelihood the best single temperature is T = {fit.temperature:.3g}, but it is the wrong tool here."
+        )
+        found.insert(2, "The calibration error grows beyond its interval: the model errs in more than its temperature.")
+    return found
 
 
 def _state(fit: TemperatureFit) -> str:
-    assert fit.interval is not None
-    low, high = fit.interval
+    low, high = fit.interval or (0.0, float("inf"))
     t = f"T = {fit.temperature:.3g}"
     if low > 1:
         return f"The model is overconfident: too cold, it needs heating to {t}."
@@ -35,23 +42,20 @@ def _state(fit: TemperatureFit) -> str:
 
 
 def _effect(before: Evaluation, after: Evaluation) -> str:
-    nll = f"NLL {before.nll.value:.4f} to {after.nll.value:.4f}"
-    ece = f"ECE {before.ece.value:.2%} to {after.ece.value:.2%}"
+    scores = f"NLL {before.nll.value:.4f} to {after.nll.value:.4f}, ECE {before.ece.value:.2%} to {after.ece.value:.2%}"
     better_nll, better_ece = after.nll.value < before.nll.value, after.ece.value < before.ece.value
     if better_nll and better_ece:
-        return f"One temperature improves both scores on rows it was not fitted to: {nll}, {ece}."
+        return f"One temperature improves both scores on rows it was not fitted to: {scores}."
     if better_nll:
-        return f"One temperature improves the likelihood but not the calibration error: {nll}, {ece}."
+        return f"One temperature improves the likelihood but not the calibration error: {scores}."
     if better_ece:
-        return f"One temperature lowers the calibration error but not the likelihood: {nll}, {ece}."
-    return f"One temperature improves neither score on rows it was not fitted to: {nll}, {ece}."
+        return f"One temperature lowers the calibration error but not the likelihood: {scores}."
+    return f"One temperature improves neither score on rows it was not fitted to: {scores}."
 
 
 def _warnings(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> list[str]:
     found = []
-    if after.ece.low > before.ece.high:
-        found.append("It makes the calibration error worse beyond its interval: a temperature is the wrong tool here.")
-    elif after.ece.low > before.ece.value / 2 and after.ece.value > 0.03:
+    if before.ece.value / 2 < after.ece.low <= before.ece.high and after.ece.value > MUCH:
         found.append("Much of the calibration error remains: it is not a matter of one temperature.")
     if fit.standard_error and fit.sandwich_error and fit.sandwich_error > WRONG_BEYOND * fit.standard_error:
         ratio = fit.sandwich_error / fit.standard_error

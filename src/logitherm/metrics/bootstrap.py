@@ -41,7 +41,8 @@ def resampled_sums(columns: np.ndarray, starts: np.ndarray, replicates: int, rng
         if len(rows) < LONG_RUN:
             sums[run] = _drawn_sums(rows, replicates, rng)
             continue
-        squares = rows * rows
+        largest = np.maximum(np.abs(rows).max(axis=0), np.finfo(np.float64).tiny)
+        squares = (rows / largest) ** 2  # no overflow, whatever the weights
         single = np.any(squares > squares.sum(axis=0) / 1000, axis=1)
         sums[run] = _drawn_sums(rows[single], replicates, rng) + _normal_sums(rows[~single], replicates, rng)
     return sums
@@ -58,7 +59,7 @@ def _drawn_sums(rows: np.ndarray, replicates: int, rng: np.random.Generator) -> 
 
 def _normal_sums(rows: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
     """Draws with the mean and covariance of the sums under Poisson(1) weights, which has variance 1."""
-    root = np.linalg.qr(rows, mode="r")  # root.T @ root = rows.T @ rows, and a column of zeros stays one
+    root = np.asarray(np.linalg.qr(rows, mode="r"))  # root.T @ root = rows.T @ rows, and a column of zeros stays one
     noise = rng.standard_normal((len(root), replicates))
     return np.asarray(rows.sum(axis=0)[:, None] + root.T @ noise)
 

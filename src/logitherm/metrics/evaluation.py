@@ -147,6 +147,11 @@ def _top_label_scores(
     gap = rows.confidence - rows.correct
     edges = [bin_edges(rows.confidence, weights, bins, kind) for kind in ("equal_width", "equal_mass")]
     wide, even = (bin_index(rows.confidence, e) for e in edges)
+    # apart and in the order given, so that its interval is the same at every temperature
+    hits = weights[:, None] * np.stack([np.ones(len(weights)), rows.correct], axis=1)
+    drawn, right = resampled_sums(hits, np.zeros(1, dtype=np.intp), replicates, rng)[0]
+    accuracy = right[drawn > 0] / drawn[drawn > 0]
+
     order = np.argsort(rows.confidence, kind="stable")
     starts = np.flatnonzero(np.append(True, (np.diff(wide[order]) > 0) | (np.diff(even[order]) > 0)))
     first = order[starts]  # a row of each run
@@ -157,7 +162,7 @@ def _top_label_scores(
     run_mass = sums[:, 0] + sums[:, 1]
     said = run_mass.sum(axis=0) > 0  # a replicate without rows says nothing
     sums, run_mass = sums[:, :, said], run_mass[:, said]
-    mass, (_, correct, nll, brier, _) = run_mass.sum(axis=0), sums.sum(axis=0)
+    mass, (_, _, nll, brier, _) = run_mass.sum(axis=0), sums.sum(axis=0)
     met = rng.poisson(np.count_nonzero(impossible & (weights > 0)), len(mass)) > 0
 
     def plain(values: np.ndarray, replicated: np.ndarray) -> Score:
@@ -171,7 +176,7 @@ def _top_label_scores(
         return Score(value, *interval(value, replicated, level, recentre=True))
 
     return {
-        "accuracy": plain(rows.correct, correct / mass),
+        "accuracy": plain(rows.correct, accuracy),
         "nll": plain(rows.nll, np.where(met, math.inf, nll / mass)),
         "brier": plain(rows.brier, brier / mass),
         "ece": binned(expected_error, wide, len(edges[0]) - 1),

@@ -154,15 +154,15 @@ def _forward(model: Any, inputs: Any) -> Array:
 
 def make_source(
     logits: Any,
-    labels: Any,
+    labels: Any = None,
     *,
-    soft_labels: Any,
-    samples: Any,
-    weights: Any,
-    mask: Any,
-    ignore_index: int | None,
-    model: Any,
-    axis: int,
+    soft_labels: Any = None,
+    samples: Any = None,
+    weights: Any = None,
+    mask: Any = None,
+    ignore_index: int | None = None,
+    model: Any = None,
+    axis: int = -1,
 ) -> Source:
     """The source for what the caller of `fit_temperature` handed in."""
     if not is_array(logits) and not _is_nested_numbers(logits):
