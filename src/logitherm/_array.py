@@ -174,9 +174,8 @@ def require_rows(top: Array, name: str = "logits", *, numbers: np.ndarray | None
         return
     row = first_true(~finite)
     value = float(to_numpy(top).reshape(-1)[row])
-    if numbers is None:
-        raise_bad_row(name, row, value, tuple(top.shape))
-    raise_bad_row(name, int(numbers[row]), value, ())
+    place, shape = (row, tuple(top.shape)) if numbers is None else (int(numbers[row]), ())
+    raise_bad_row(name, place, value, shape)
 
 
 def raise_bad_row(name: str, row: int, top: float, shape: tuple[int, ...]) -> None:
@@ -217,15 +216,16 @@ def as_temperature(temperature: Any, z: Array, check: bool | None = None, step: 
         ) from error
 
 
-@silent
 def _in_dtype_of(z: Array, values: Any) -> Array:
     """Numbers in the library, dtype and device of `z`; what is too large for the dtype is inf."""
     xp = namespace(z)
-    if is_array(values) and namespace(values) is xp:
-        values = xp.astype(values, z.dtype)
-    else:
-        values = xp.asarray(to_numpy(values) if is_array(values) else values, dtype=z.dtype)
-    return values.to(z.device) if is_torch(z) else values
+    same = is_array(values) and namespace(values) is xp
+    if is_array(values) and not same:
+        values = to_numpy(values)
+    if is_torch(z):
+        return values.to(z.device, z.dtype) if same else xp.asarray(values, dtype=z.dtype, device=z.device)
+    with np.errstate(over="ignore"):
+        return xp.astype(values, z.dtype) if same else xp.asarray(values, dtype=z.dtype)
 
 
 def require_temperature(temperature: Any) -> None:

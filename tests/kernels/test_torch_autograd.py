@@ -267,15 +267,15 @@ def assert_compiled_is_eager(functions, backend):
     assert all(out.isnan().reshape(3, -1).all() for out in outs)
 
 
-def test_one_graph_holds_every_function():
-    assert_compiled_is_eager(FUNCTIONS, "aot_eager")
+def test_one_graph_holds_several_functions():
+    assert_compiled_is_eager(["free_energy", "mean_energy", "entropy", "softmax"], "aot_eager")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="the compiler needs one for C++")
 def test_compiled():
-    """One state function and one vector of probabilities: the others are made of the same lines."""
-    assert_compiled_is_eager(["heat_capacity", "log_softmax"], "inductor")
+    """The other ones, to machine code."""
+    assert_compiled_is_eager(["log_partition", "heat_capacity", "log_softmax"], "inductor")
 
 
 def test_autocast_and_inference_mode_leave_the_numbers_alone():

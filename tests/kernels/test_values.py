@@ -179,12 +179,12 @@ def test_moments_of_the_kernel_have_a_uniform_prior(z, ran):
 
 def test_chunks_without_allowed_states_are_empty_where_asked_for(z):
     z[3] = -math.inf
-    m = values.moments(z, np.ones(ROWS, np.float32), empty=True)
+    m = values.moments(z, np.ones(ROWS, np.float32), part=True)
     assert [float(v[3]) for v in m] == [-math.inf, 0, 0, 0, 0]
     assert np.allclose(m.rest[4:], values.moments(z[4:], np.ones(ROWS - 4, np.float32)).rest, rtol=1e-5)
     z[200, 0] = math.nan
     with pytest.raises(ValueError, match="row 200 of 300 has NaN"):
-        values.moments(z, np.ones(ROWS, np.float32), empty=True)
+        values.moments(z, np.ones(ROWS, np.float32), part=True)
 
 
 def test_small_results_agree_with_large_ones(z):

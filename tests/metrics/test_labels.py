@@ -55,7 +55,7 @@ def test_label_errors(labels, shape, kind, message):
         ([1.0, np.nan], ValueError, "weights: must be finite and not negative; row 1 has nan"),
         ([1.0, np.inf], ValueError, "row 1 has inf"),
         ([-1, 1], ValueError, "row 0 has -1.0"),
-        ([0, 0], ValueError, "weights: must sum to a finite number above 0; got the sum 0.0"),
+        ([0, 0], ValueError, "weights: must not all be zero and must have a finite sum; got the sum 0.0"),
         ([1e308, 1e308], ValueError, "got the sum inf"),
         ([1], ValueError, r"weights: must have the batch shape \(2,\)"),
         (np.array([1j, 1]), TypeError, "weights: must be real numbers"),

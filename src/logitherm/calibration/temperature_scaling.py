@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from logitherm._array import Array, as_array, as_logits, namespace, silent
+from logitherm._array import Array, as_array, as_logits, namespace, require_rows, silent
 from logitherm.gibbs import softmax
 from logitherm.io import write_whole
 from logitherm.kernels import reference
@@ -83,7 +83,9 @@ class TemperatureScaling(ClassifierMixin, TransformerMixin, BaseEstimator):
         TypeError, ValueError
             As `logitherm.fit_temperature`.
         """
-        z = self._rows(logits)
+        z = self._rows(logits, fitting=True)
+        if labels is None:
+            raise ValueError("labels: this estimator requires y to be passed, but the target y is None")
         found = fit_temperature(
             z, labels, weights=sample_weight, zero_labels=self.zero_labels, confidence=self.confidence
         )
@@ -100,20 +102,24 @@ class TemperatureScaling(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.classes_ = np.arange(values["classes"])
         self.n_features_in_ = values["classes"]
 
-    def _rows(self, logits: Any) -> Array:
-        """Logits of two dimensions, with as many columns as were fitted."""
+    def _rows(self, logits: Any, *, fitting: bool = False) -> Array:
+        """Logits of two dimensions; after the fit with as many columns, and no row that has NaN, +inf or only -inf."""
         z = as_array(logits, "logits")
-        as_logits(z[:0] if z.ndim else z)
         if z.ndim != 2:
             raise ValueError(
                 f"logits: must have two dimensions (rows, classes); got shape {tuple(z.shape)}. Reshape your data"
             )
-        known = getattr(self, "n_features_in_", None)
-        if known is not None and z.shape[1] != known:
+        if z.shape[1] == 0:
+            raise ValueError(f"logits: 0 feature(s) (shape={tuple(z.shape)}) while a minimum of 1 is required.")
+        as_logits(z[:0])  # the kind of number
+        if fitting:
+            return z
+        if z.shape[1] != self.n_features_in_:
             raise ValueError(
-                f"X has {z.shape[1]} features, but TemperatureScaling is expecting {known} features as input: "
-                "the logits must have one column for every class of the fit"
+                f"X has {z.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
+                "as input: the logits must have one column for every class of the fit"
             )
+        require_rows(namespace(z).max(z, axis=-1))
         return z
 
     def predict_proba(self, logits: Any) -> Array:

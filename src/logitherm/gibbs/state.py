@@ -88,7 +88,7 @@ class GibbsState:
         """
         z = as_logits(logits, axis)
         t = as_temperature(temperature, z, check)
-        return cls(t, *kernels.moments(z, t, as_log_prior(log_prior, z, check), check, empty=True))
+        return cls(t, *kernels.moments(z, t, as_log_prior(log_prior, z, check), check, part=True))
 
     @classmethod
     def empty(cls, temperature: Array) -> GibbsState:

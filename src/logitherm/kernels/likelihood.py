@@ -102,7 +102,7 @@ def totals(z: Array, observed: Observed, inverse_temperatures: np.ndarray, step:
     """
     beta = np.asarray(inverse_temperatures, dtype=np.float64)
     n, states = math.ceil(z.shape[0] / step), z.shape[1]
-    in_place = _on_cpu(z) and _viewable(z) and observed.soft is None and observed.keep is None
+    in_place = _on_cpu(z) and _viewable(z) and observed.soft is None and observed.keep is None and _within_reach(beta)
 
     def work(rows: slice) -> Totals:
         part, block = z[rows.start * step : (rows.stop - 1) * step + 1], observed.take(rows)
@@ -150,15 +150,16 @@ def _block_totals(z: Array, step: int, observed: Observed, beta: np.ndarray, num
         if bad >= 0:
             raise_bad_row("logits", int(numbers[bad // step]), float(np.max(block[bad])), ())
         values.ran["likelihood"] += 1
-        if not impossible:
-            return Totals(out.T, float(rows if weights is None else weights.sum()), rows, 0)
+        possible = observed.means(block[::step]) > -np.inf if impossible else slice(None)
+        weight = float(rows - impossible if weights is None else weights[possible].sum())
+        return Totals(out.T, weight, rows - impossible, impossible)
     return _reference_totals(z[::step], observed, weights, beta, numbers)
 
 
 def _reference_totals(
     z: Array, observed: Observed, weights: np.ndarray | None, beta: np.ndarray, numbers: np.ndarray
 ) -> Totals:
-    """The definition, in float64; also where a row is impossible, which must then be left out of every count."""
+    """The definition, in float64."""
     xp = namespace(z)
     z = xp.astype(z, xp.float64)
     top = xp.max(z, axis=-1)

@@ -45,7 +45,7 @@ def weighted(weights: Array, values: Array) -> Array:
 
 @silent
 def exponents(z: Array, temperature: Array, log_prior: Array | None) -> tuple[Array, Array, Array]:
-    """x - max x for every state, the index of its first maximum, and max z (NaN, +inf, -inf mark a bad row)."""
+    """x - x_a for every state, the mark of a, the first of largest x, and max z (NaN, +inf, -inf for a bad row)."""
     xp = namespace(z)
     if log_prior is not None:
         z = xp.where(log_prior == -math.inf, xp.full_like(z, -math.inf), z)
@@ -53,24 +53,26 @@ def exponents(z: Array, temperature: Array, log_prior: Array | None) -> tuple[Ar
     x = over(z - top, temperature[..., None])
     if log_prior is not None:
         x = x + log_prior
-    anchor = xp.argmax(z if log_prior is None else x, axis=-1, keepdims=True)
-    return x - xp.max(x, axis=-1, keepdims=True), anchor, top[..., 0]
+    here = state_index(z) == xp.argmax(z if log_prior is None else x, axis=-1, keepdims=True)
+    return x - at(here, x)[..., None], here, top[..., 0]
+
+
+def at(here: Array, values: Array) -> Array:
+    """The value at the one state that is marked in every row: unlike a maximum, with one derivative where there are
+    ties."""
+    xp = namespace(values)
+    return xp.sum(xp.where(here, values, xp.zeros_like(values)), axis=-1)
 
 
 @silent
 def moments(z: Array, temperature: Array, log_prior: Array | None = None) -> Moments:
     """The state of softmax(z / temperature + log_prior); a bad row has a `top` that is not finite."""
     xp = namespace(z)
-    x, anchor, top = exponents(z, temperature, log_prior)
-    here = state_index(z) == anchor
+    x, here, top = exponents(z, temperature, log_prior)
     weights = xp.where(here, xp.zeros_like(x), xp.exp(x))
     rest = xp.where(xp.isfinite(top), xp.sum(weights, axis=-1), xp.full_like(top, math.nan))
-    log_weight = xp.zeros_like(rest)
-    anchor_logit = top
-    if log_prior is not None:
-        zero = xp.zeros_like(z)
-        log_weight = xp.sum(xp.where(here, log_prior, zero), axis=-1)
-        anchor_logit = xp.where(xp.isfinite(top), xp.sum(xp.where(here, z, zero), axis=-1), top)
+    log_weight = xp.zeros_like(rest) if log_prior is None else at(here, log_prior)
+    anchor_logit = xp.where(xp.isfinite(top), at(here, z), top)
     below = anchor_logit[..., None] - z
     gap = xp.sum(weighted(weights, below), axis=-1) / (1 + rest)
     deviation = over(gap[..., None] - below, temperature[..., None])
@@ -78,20 +80,23 @@ def moments(z: Array, temperature: Array, log_prior: Array | None = None) -> Mom
     return Moments(anchor_logit, log_weight, rest, gap, xp.sum(squares, axis=-1))
 
 
-def or_empty(m: Moments) -> Moments:
-    """The same, but the empty state, the identity of `merge`, where a row has no allowed state."""
-    xp = namespace(m.top)
-    nothing = m.top == -math.inf
-    zero = xp.zeros_like(m.top)
-    return Moments(m.top, *(xp.where(nothing, zero, v) for v in m[1:]))
+def moments_or_empty(z: Array, temperature: Array, log_prior: Array | None = None) -> Moments:
+    """`moments`, but the empty state, the identity of `merge`, where a row has no allowed state."""
+    xp = namespace(z)
+    forbidden = z == -math.inf if log_prior is None else (z == -math.inf) | (log_prior == -math.inf)
+    empty = xp.all(forbidden, axis=-1)
+    zero = xp.zeros_like(z)
+    z = xp.where(empty[..., None], zero, z)
+    m = moments(z, temperature, None if log_prior is None else xp.where(empty[..., None], zero, log_prior))
+    nothing = xp.zeros_like(m.top)
+    return Moments(xp.where(empty, nothing - math.inf, m.top), *(xp.where(empty, nothing, v) for v in m[1:]))
 
 
 @silent
 def log_softmax(z: Array, temperature: Array, log_prior: Array | None = None) -> Array:
     """log p_i = x_i - x_a - log1p(rest)."""
     xp = namespace(z)
-    x, anchor, _ = exponents(z, temperature, log_prior)
-    here = state_index(z) == anchor
+    x, here, _ = exponents(z, temperature, log_prior)
     rest = xp.sum(xp.where(here, xp.zeros_like(x), xp.exp(x)), axis=-1, keepdims=True)
     return x - xp.log1p(rest)
 
@@ -110,14 +115,15 @@ def merge(a: Moments, b: Moments, temperature: Array) -> Moments:
     """The state of the union of two disjoint sets of states at one temperature (associative, commutative)."""
     xp = namespace(a.top)
     a_empty, b_empty = a.top == -math.inf, b.top == -math.inf
-    rise = over(xp.where(a_empty | b_empty, xp.zeros_like(b.top), b.top - a.top), temperature)
-    rise = rise + xp.where(a_empty | b_empty, xp.zeros_like(b.top), b.log_weight - a.log_weight)
+    either, nothing = a_empty | b_empty, xp.zeros_like(b.top)
+    rise = over(xp.where(either, nothing, b.top - a.top), temperature)
+    rise = rise + xp.where(either, nothing, b.log_weight - a.log_weight)
     rise = xp.where(b_empty, xp.full_like(rise, -math.inf), xp.where(a_empty, xp.full_like(rise, math.inf), rise))
     high, low = (Moments(*(xp.where(rise > 0, u, v) for u, v in zip(p, q))) for p, q in ((b, a), (a, b)))
     low_weight = xp.exp(-xp.abs(rise)) * (1 + low.rest)
     rest = high.rest + low_weight
     share = low_weight / (1 + rest)
-    distance = (high.top - low.top) + (low.gap - high.gap)  # between the two mean logits
+    distance = xp.where(either, nothing, (high.top - low.top) + (low.gap - high.gap))  # between the mean logits
     gap = high.gap + weighted(share, distance)
     between = weighted((1 + high.rest) * share, over(distance, temperature) ** 2)
     spread = high.spread + weighted(xp.exp(-xp.abs(rise)), low.spread) + between

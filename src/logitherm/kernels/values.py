@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections import Counter
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -37,10 +39,17 @@ COLDEST, HOTTEST = 1e-30, 1e30
 ran: Counter[str] = Counter()  # calls of each CPU kernel, so that tests can prove which route was taken
 
 log = logging.getLogger("logitherm")
+_loading = Lock()
+
+
+def cpu() -> Any:
+    """The compiled kernels, loaded by one thread while others wait: two that import Numba at once can deadlock."""
+    with _loading:
+        return _load()
 
 
 @cache
-def cpu() -> Any:
+def _load() -> Any:
     """The compiled kernels; says so when they are compiled for the first time on a machine."""
     from numba.core import event
 
@@ -76,6 +85,11 @@ def _on_cpu(z: Array, temperature: Array, log_prior: Array | None) -> bool:
     return bool(np.all((t >= COLDEST) & (t <= HOTTEST)))
 
 
+def _differentiated(*arrays: Array) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.is_grad_enabled() and any(is_torch(x) and x.requires_grad for x in arrays)
+
+
 def _run(kernel: Any, z: Array, temperature: Array, out: np.ndarray, axis: int, check: bool | None) -> bool:
     """Fill `out` block by block; False if a bad row was met and is not to be refused."""
     rows = rows_of(z)
@@ -95,20 +109,22 @@ def _run(kernel: Any, z: Array, temperature: Array, out: np.ndarray, axis: int, 
 
 
 def moments(
-    z: Array, temperature: Array, log_prior: Array | None = None, check: bool | None = None, *, empty: bool = False
+    z: Array, temperature: Array, log_prior: Array | None = None, check: bool | None = None, *, part: bool = False
 ) -> Moments:
-    """The state of softmax(z / temperature + log_prior); with `empty`, rows without an allowed state are the empty
-    state."""
-    if _on_cpu(z, temperature, log_prior):
+    """The state of softmax(z / temperature + log_prior).
+
+    As `part` of a larger one: a row without an allowed state is the empty state, and PyTorch's derivatives pass through.
+    """
+    if _on_cpu(z, temperature, log_prior) and not (part and _differentiated(z, temperature)):
         batch, dtype = tuple(z.shape[:-1]), dtype_name(z)
         out = np.empty((4, math.prod(batch)))
-        if _run(cpu().moments, z, temperature, out, 1, False if empty else check):
+        if _run(cpu().moments, z, temperature, out, 1, False if part else check):
             top, rest, gap, spread = (like(v.astype(dtype).reshape(batch), z) for v in out)
             return Moments(top, like(np.zeros(batch, dtype), z), rest, gap, spread)
-    m = reference.moments(z, temperature, log_prior)
+    m = (reference.moments_or_empty if part else reference.moments)(z, temperature, log_prior)
     if should_check(check, z, temperature):
-        require_rows(m.top, empty=empty)
-    return reference.or_empty(m) if empty else m
+        require_rows(m.top, empty=part)
+    return m
 
 
 def state_function(name: str, z: Array, temperature: Array, log_prior: Array | None, check: bool | None) -> Array:

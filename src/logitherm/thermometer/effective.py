@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from logitherm import kernels
-from logitherm._array import Array, as_logits, describe, to_numpy
+from logitherm._array import Array, as_logits, describe, require_rows, to_numpy
 from logitherm._labels import as_weights
 from logitherm.kernels.likelihood import Observed
 from logitherm.kernels.threads import blocks
@@ -16,6 +16,7 @@ from logitherm.thermometer.fit import TemperatureFit, fit_source
 from logitherm.thermometer.sources import ArraySource
 
 BLOCK_VALUES = 1 << 17
+ROUNDING = 1e-15  # a divergence that may be rounding alone
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,23 @@ def effective_temperature(source: Array, target: Array, *, weights: Any = None, 
     rows, goals = (to_numpy(v).reshape(-1, z.shape[-1]) for v in (z, goal))
     n, states = rows.shape
     w = as_weights(weights, tuple(z.shape[:-1]))
-    soft = np.empty(rows.shape, dtype=np.float64)
+    soft, clash = np.empty(rows.shape, dtype=np.float64), np.empty(n, dtype=bool)
     for block in blocks(n, states, BLOCK_VALUES):
+        for name, part in (("source", rows[block]), ("target", goals[block])):
+            require_rows(part.max(axis=-1), name, numbers=np.arange(block.start, block.stop))
         soft[block] = _probabilities(goals[block], 1.0)
+        clash[block] = ((rows[block] == -np.inf) & (soft[block] > 0)).any(axis=-1)
+    if clash.any():
+        raise ValueError(
+            f"source: must allow every state that the target allows; {int(clash.sum())} of {n} rows forbid one, "
+            f"first row {int(clash.argmax())} (the divergence is infinite at every T); mask both or neither"
+        )
     found: TemperatureFit = fit_source(
         ArraySource(rows, Observed(soft=soft, weights=w)), drawn=False, zero_labels="raise", confidence=0.95
     )
     weight = np.ones(n) if w is None else w
     before, after = (_divergence(rows, goals, weight, t) for t in (1.0, found.temperature))
-    share = 1 - after / before if before > 0 else float("nan")
+    share = 1 - after / before if before > ROUNDING else float("nan")
     return EffectiveTemperature(found.temperature, before, after, share, found.at_bound, n, states)
 
 

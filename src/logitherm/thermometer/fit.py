@@ -222,9 +222,13 @@ def _at_bound(source: Source, search: Search, base: dict[str, Any], drawn: bool)
         raise ValueError(
             f"logits: the temperature must lie within exp(+-{REACH:g}); rescale the logits, whose spread is far from 1"
         )
-    temperature, inverse = (math.inf, 0.0) if search.bound == "infinite" else (0.0, math.exp(REACH))
+    weight = next(iter(search.seen.values())).weight
+    ordinary = 1e-12 < sum(map(abs, search.extremes)) / weight < 1e12  # then the fast kernels reach the limit
+    if search.bound == "infinite":
+        temperature, inverse = math.inf, 1e-29 if ordinary else 0.0
+    else:
+        temperature, inverse = 0.0, 1e29 if ordinary else math.inf
     nll = source.totals(np.array([inverse])).nll[0]
-    weight = search.seen[next(iter(search.seen))].weight
     return TemperatureFit(
         temperature=temperature,
         standard_error=None,

@@ -56,10 +56,15 @@ class Search:
         return [self.seen[p] for p in points]
 
     @cached_property
-    def bound(self) -> str | None:
-        """The limit of T at which the likelihood is highest, "zero" or "infinite", if at one; costs a pass."""
-        cold, hot = self.source.extremes()
+    def extremes(self) -> tuple[float, float]:
+        """Total score at zero and at infinite temperature, from one pass."""
         self.passes += 1
+        return self.source.extremes()
+
+    @property
+    def bound(self) -> str | None:
+        """The limit of T at which the likelihood is highest, "zero" or "infinite", if at one."""
+        cold, hot = self.extremes
         noise = 1e-12 * (abs(cold) + abs(hot))
         if hot >= -noise:
             return "infinite"
@@ -189,9 +194,10 @@ def _carried(visited: list[tuple[float, Totals]], x: float) -> Totals:
     step = float(exponential(x)) - beta
     nll = total.nll + total.score * step + 0.5 * total.curvature * step**2
     curvature, squares = total.curvature, total.squares
-    if len(visited) > 1 and visited[-2][0] != point:
-        before, earlier = visited[-2]
-        share = step / (beta - float(exponential(before)))
+    before, earlier = visited[-2] if len(visited) > 1 else visited[-1]
+    advance = beta - float(exponential(before))
+    if advance:
+        share = step / advance
         curvature = curvature + share * (curvature - earlier.curvature)
         squares = np.maximum(squares + share * (squares - earlier.squares), 0)
     return replace(total, sums=np.stack([nll, np.zeros(1), curvature, squares]))

@@ -88,35 +88,37 @@ def search(problem: Problem, goal: Array) -> Answer:
     ends = tuple(pool(_quantity(problem, t)[0]) for t in (cold, hot))
     low, high = (_turned(problem, end, end)[0] for end in ends)
     inside = (wanted > low) & (wanted < high)
-    reach = REACH[dtype_name(z)]
-    lower, upper = wanted * 0 - reach, wanted * 0 + reach
-    start = xp.log(_scale(z))
-    if problem.name == "kl":
-        near = xp.log(t0)
-        if problem.side == "hot":
-            lower = xp.maximum(lower, pool(near))
-        else:
-            upper = xp.minimum(upper, pool(near))
-        m = kernels.moments(z, t0, problem.log_prior, False)
-        move = goal**0.5 * (2 / xp.maximum(pool(reference.heat_capacity(m, t0)), xp.full_like(goal, 1e-30))) ** 0.5
-        start = pool(near) + xp.clip(move, 1e-6, 10.0) * (1 if problem.side == "hot" else -1)
-    start = xp.clip(start if problem.name == "kl" else pool(start), lower, upper)
+    unit, start, lower, upper = _start(problem, goal, pool)
 
-    def residual(log_t: Array) -> tuple[Array, Array]:
-        t = xp.broadcast_to(exponential(log_t), tuple(t0.shape))
+    def residual(y: Array) -> tuple[Array, Array]:
+        t = xp.broadcast_to(unit * exponential(y), tuple(t0.shape))
         value, slope = _turned(problem, *map(pool, _quantity(problem, t)))
         return value - wanted, slope
 
     eps = float(xp.finfo(z.dtype).eps)
-    tolerance = 4 * eps * xp.maximum(xp.abs(wanted), xp.ones_like(wanted))
+    tolerance = (2 if problem.name == "kl" else 4) * eps * xp.maximum(xp.abs(wanted), xp.ones_like(wanted))
     root = find_root(residual, start, lower, upper, value_tolerance=tolerance, step_tolerance=0.25 * eps)
-    t = exponential(root.x)
+    t = unit * exponential(root.x)
     t = xp.where(
         wanted <= low,
         xp.broadcast_to(pool(cold), t.shape),
         xp.where(wanted >= high, xp.broadcast_to(pool(hot), t.shape), t),
     )
     return Answer(t, inside, *ends)
+
+
+def _start(problem: Problem, goal: Array, pool: Callable[[Array], Array]) -> tuple[Array, Array, Array, Array]:
+    """The unit of the search, and start and bracket of y in T = unit exp(y): with y near 0, T keeps all its digits."""
+    z, t0 = problem.z, problem.reference_temperature
+    xp = namespace(z)
+    reach = goal * 0 + REACH[dtype_name(z)]
+    if problem.name != "kl":
+        scale = _scale(z)
+        return exponential(pool(xp.log(scale))) if problem.pooled else scale, reach * 0, -reach, reach
+    heat = pool(reference.heat_capacity(kernels.moments(z, t0, problem.log_prior, False), t0))
+    move = xp.clip((2 * goal / xp.maximum(heat, xp.full_like(heat, 1e-30))) ** 0.5, 1e-6, 10.0)
+    unit = xp.max(t0) if problem.pooled else t0
+    return (unit, move, reach * 0, reach) if problem.side == "hot" else (unit, -move, -reach, reach * 0)
 
 
 def _scale(z: Array) -> Array:

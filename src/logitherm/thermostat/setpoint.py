@@ -9,6 +9,7 @@ from typing import Any
 from logitherm import kernels
 from logitherm._array import (
     Array,
+    as_array,
     as_log_prior,
     as_logits,
     as_temperature,
@@ -20,8 +21,11 @@ from logitherm._array import (
     is_traced,
     like,
     namespace,
+    require_rows,
     should_check,
+    to_numpy,
 )
+from logitherm._labels import place
 from logitherm.kernels import reference
 from logitherm.thermostat.search import Answer, Problem, search
 
@@ -46,7 +50,8 @@ def solve_temperature(
     Each of these is monotone in T, so there is one answer, found by safeguarded Newton in log T. What is promised is
     the
     residual, not T, which is ill-conditioned near the limits: the quantity meets its target within 8 roundings of the
-    compute dtype (relative to 1 or to the target, whichever is larger). In PyTorch and JAX the answer is
+    compute dtype (16 for a divergence), relative to 1 or to the target, whichever is larger, and for a mean energy to the
+    largest logit. In PyTorch and JAX the answer is
     differentiable in logits and target, by the implicit function theorem.
 
     Limits: targets run over the open range between their values at T = 0 and T = inf. A constant row has an empty
@@ -117,15 +122,21 @@ def solve_temperature(
     q = as_log_prior(log_prior, z, check)
     goal = _as_target(name, target, z, () if pooled else batch)
     t0 = as_temperature(reference_temperature, z, check)
+    if should_check(check, z):
+        require_rows(xp.max(z if q is None else xp.where(q > -math.inf, z, xp.full_like(z, -math.inf)), axis=-1))
     if name == "kl" and should_check(check, z, t0) and not bool(xp.all((t0 > 0) & (t0 < math.inf))):
-        raise ValueError("reference_temperature: must lie in (0, inf)")
+        raise ValueError(f"reference_temperature: must lie in (0, inf); got {describe(reference_temperature)}")
+    if pooled and math.prod(batch) == 0:
+        raise ValueError(f"logits: must hold at least one row to pool; got {describe(logits)}")
+    if pooled and is_array(reference_temperature) and math.prod(reference_temperature.shape) > 1:
+        raise ValueError(f"reference_temperature: must be one number if pooled; got {describe(reference_temperature)}")
     looked_at = should_check(check, z, goal)
     problem = Problem(name, side, pooled, z, q, t0)
     answer = _answer(problem, goal)
     t, inside = answer.temperature, answer.inside
     if out_of_range == "raise":
         if looked_at:
-            _require_inside(name, goal, answer)
+            _require_inside(name, goal, answer, batch, pooled)
         t = xp.where(inside, t, xp.full_like(t, math.nan))
     return _attach(problem, goal, t, inside)
 
@@ -139,8 +150,8 @@ def _one_target(**targets: Any) -> tuple[str, Any]:
 
 def _as_target(name: str, target: Any, z: Array, shape: tuple[int, ...]) -> Array:
     xp = namespace(z)
-    goal = target if is_array(target) and namespace(target) is xp else like(target, z)
-    goal = xp.astype(goal if is_array(goal) else xp.asarray(goal), z.dtype)
+    goal = as_array(target, name)
+    goal = xp.astype(goal if namespace(goal) is xp else like(to_numpy(goal), z), z.dtype)
     try:
         goal = xp.broadcast_to(goal, shape)
     except (ValueError, RuntimeError, TypeError) as error:
@@ -150,16 +161,17 @@ def _as_target(name: str, target: Any, z: Array, shape: tuple[int, ...]) -> Arra
     return goal
 
 
-def _require_inside(name: str, goal: Array, answer: Answer) -> None:
+def _require_inside(name: str, goal: Array, answer: Answer, batch: tuple[int, ...], pooled: bool) -> None:
     xp = namespace(goal)
     if bool(xp.all(answer.inside)):
         return
     row = first_true(~answer.inside)
-    wanted, low, high = (float(v.reshape(-1)[row]) for v in (goal, answer.low, answer.high))
+    wanted, low, high = (float(to_numpy(v).reshape(-1)[row]) for v in (goal, answer.low, answer.high))
     low, high = min(low, high), max(low, high)
     raise ValueError(
-        f"{name}: must lie between its values at the limits of T, ({low:.6g}, {high:.6g}) for row {row}; "
-        f"got {wanted:.6g}; pass out_of_range='limit' to take the nearest limit"
+        f"{name}: must lie between its values at the limits of T, ({low:.6g}, {high:.6g}) for "
+        f"{'the mean of the rows' if pooled else place(row, batch)}; got {wanted:.6g}; "
+        "pass out_of_range='limit' to take the nearest limit"
     )
 
 
@@ -197,7 +209,8 @@ def _attach(problem: Problem, goal: Array, t: Array, inside: Array) -> Array:
     if is_torch(z):
         import torch
 
-        if not (torch.is_grad_enabled() and (z.requires_grad or goal.requires_grad or is_traced(z))):
+        wanted = z.requires_grad or goal.requires_grad or problem.reference_temperature.requires_grad
+        if not (torch.is_grad_enabled() and (wanted or is_traced(z))):
             return t
         stop: Callable[[Array], Array] = lambda v: v.detach()  # noqa: E731
     elif is_jax(z):

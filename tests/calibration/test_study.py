@@ -1,0 +1,131 @@
+"""The main job: scores on rows that were not fitted, in numbers and in words."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import logitherm
+from logitherm.calibration import calibrate, study
+
+
+def simulated(temperature: float, n: int = 1500, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    z = 2 * rng.normal(size=(n, classes))
+    return temperature * z, (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+
+
+def test_every_row_is_scored_at_a_temperature_fitted_without_it(monkeypatch):
+    logits, labels = simulated(2.0)
+    temperatures = study._cross_fitted(logits, labels, 5, 0, "raise")
+    assert len(np.unique(temperatures)) == 5
+    part = np.random.default_rng(0).permutation(len(labels)) % 5
+    for fold in range(5):
+        others = logitherm.fit_temperature(logits[part != fold], labels[part != fold]).temperature
+        np.testing.assert_allclose(temperatures[part == fold], others, rtol=1e-6)
+
+
+def test_scores_are_taken_on_the_test_rows():
+    val, test = simulated(2.0), simulated(2.0, seed=1)
+    found = calibrate(*val, *test, bootstrap=50)
+    assert found.scored_on == "1500 test rows"
+    assert found.fit.temperature == logitherm.fit_temperature(*val).temperature
+    assert found.before.nll.value == logitherm.evaluate(*test, bootstrap=0).nll.value
+    assert found.after.nll.value == logitherm.evaluate(*test, found.fit.temperature, bootstrap=0).nll.value
+    assert found.before.accuracy == found.after.accuracy
+
+
+def test_the_same_seed_gives_the_same_study():
+    data = simulated(2.0)
+    first, again, other = (calibrate(*data, bootstrap=50, seed=seed).to_dict() for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize(
+    ("temperature", "sentence"),
+    [
+        (2.5, "The model is overconfident: too cold, it needs heating to T = 2."),
+        (0.5, "The model is underconfident: too hot, it needs cooling to T = 0."),
+        (1.0, "The model's temperature cannot be told from 1 on 1500 rows"),
+    ],
+)
+def test_the_verdict_names_the_direction(temperature, sentence):
+    verdict = calibrate(*simulated(temperature), bootstrap=100).verdict
+    assert verdict[0].startswith(sentence)
+    if temperature != 1:
+        assert verdict[1].startswith("One temperature improves both scores on rows it was not fitted to")
+    assert not any("wrong" in line for line in verdict)
+
+
+def test_the_verdict_says_when_a_temperature_is_the_wrong_tool():
+    """Nearly all rows are modest and right; a few are certain and wrong: heating mends those and spoils the rest."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 3000)
+    logits = 1.8 * np.eye(10)[labels]
+    wrong = rng.random(3000) < 0.03
+    logits[wrong] = 60 * np.eye(10)[(labels[wrong] + 1) % 10]
+    found = calibrate(logits, labels, bootstrap=200)
+    assert found.fit.temperature > 1
+    assert found.after.ece.value > found.before.ece.value
+    assert found.verdict[0].endswith("but it is the wrong tool here.")
+    assert any(line.startswith("The robust standard error is") for line in found.verdict)
+
+
+def test_bounds_are_said_and_are_valid_json():
+    logits, _ = simulated(1.0)
+    cold = calibrate(logits, logits.argmax(axis=1), bootstrap=50)
+    hot = calibrate(logits, logits.argmin(axis=1), bootstrap=50)
+    assert "first choice" in cold.verdict[0] and "say nothing" in hot.verdict[0]
+    for found in (cold, hot):
+        json.dumps(found.to_dict(), allow_nan=False)
+        summary = json.loads(json.dumps(found.summary(), allow_nan=False))
+        assert summary["at_bound"] in ("zero", "infinite")
+        assert summary["interval"] is None
+    assert hot.summary()["temperature"] is None and cold.summary()["temperature"] == 0
+
+
+def test_labels_of_probability_zero():
+    logits, labels = simulated(2.0)
+    logits[np.arange(20), labels[:20]] = -np.inf
+    with pytest.raises(ValueError, match="20 of 1500 rows have a label of logit -inf"):
+        calibrate(logits, labels)
+    found = calibrate(logits, labels, zero_labels="exclude", bootstrap=50)
+    assert found.fit.excluded == 20 and found.n_scored == 1480
+    assert any(line.startswith("20 rows were left out") for line in found.verdict)
+
+
+def test_the_numbers_of_the_report():
+    found = calibrate(*simulated(2.0), bootstrap=50).to_dict()
+    grid = found["reliability"]["grid"]
+    assert 1.0 in grid["temperature"] and found["fit"]["temperature"] in grid["temperature"]
+    assert len(grid["diagrams"]) == len(grid["temperature"]) == len(grid["ece"]) == study.GRID
+    at_one = grid["temperature"].index(1.0)
+    assert grid["nll"][at_one] == pytest.approx(found["before"]["nll"]["value"])
+    curve = found["nll_curve"]
+    best = int(np.argmin(curve["nll"]))
+    assert curve["temperature"][best] == pytest.approx(found["fit"]["temperature"])
+    assert curve["nll"][best] == pytest.approx(found["fit"]["nll_after"], rel=1e-9)
+
+
+def test_torch_and_progress():
+    logits, labels = (torch.from_numpy(v) for v in simulated(2.0))
+    said = []
+    found = calibrate(logits, labels, bootstrap=50, progress=lambda message, share: said.append(share))
+    assert found.fit.temperature == logitherm.fit_temperature(logits.numpy(), labels.numpy()).temperature
+    assert said == sorted(said) and said[-1] == 1.0
+
+
+def test_errors():
+    logits, labels = simulated(2.0, n=50)
+    with pytest.raises(ValueError, match="method: must be 'temperature'"):
+        calibrate(logits, labels, method="magic")
+    with pytest.raises(ValueError, match="test_labels: must be given"):
+        calibrate(logits, labels, logits)
+    with pytest.raises(ValueError, match="test_logits: must have shape"):
+        calibrate(logits, labels, logits[:, :3], labels)
+    with pytest.raises(ValueError, match="folds: must lie between 2"):
+        calibrate(logits, labels, folds=1)
