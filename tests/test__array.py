@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from logitherm import _array
-from logitherm._array import as_array, as_log_prior, as_logits, as_temperature
+from logitherm._array import as_log_prior, as_logits, as_temperature
 
 INF = math.inf
 LIBRARIES = [
@@ -101,7 +101,11 @@ class TestLogits:
     @pytest.mark.parametrize(
         ("given", "error", "message"),
         [
-            (np.array([[1, 2]]), TypeError, r"logits: must be floating point \(are these labels\?\); got .* int64; conv"),
+            (
+                np.array([[1, 2]]),
+                TypeError,
+                r"logits: must be floating point \(are these labels\?\); got .* int64; conv",
+            ),
             ([[1, 2]], TypeError, r"logits: must be floating point \(are these labels\?\); got shape \(1, 2\), int64"),
             (torch.tensor([[1, 2]]), TypeError, r"logits: must be floating point \(are these .*\(1, 2\), int64"),
             (jnp.asarray([[1, 2]]), TypeError, r"logits: must be floating point \(are these .*\(1, 2\), int32"),
@@ -111,7 +115,11 @@ class TestLogits:
             ("text", TypeError, r"logits: must be an array of numbers; got str 'text'"),
             (None, TypeError, r"logits: must be an array of numbers; got NoneType None"),
             ([[1.0], [1.0, 2.0]], ValueError, r"logits: rows must have the same length; got list"),
-            (1.0, ValueError, r"logits: must have an axis of states; got shape \(\), float64; reshape to \(1, states\)"),
+            (
+                1.0,
+                ValueError,
+                r"logits: must have an axis of states; got shape \(\), float64; reshape to \(1, states\)",
+            ),
             (np.ones((3, 0)), ValueError, r"logits: must have at least one state; got shape \(3, 0\), float64"),
             (np.ma.masked_array([1.0, 2.0], [True, False]), TypeError, r"logits: masked arrays are not read; fill"),
         ],
@@ -130,7 +138,9 @@ class TestLogits:
 class TestRows:
     def test_the_first_bad_row_of_any_batch(self):
         top = np.array([[1.0, 2.0], [np.nan, INF]])
-        with pytest.raises(ValueError, match=r"logits: rows must be finite .* row \(1, 0\) of \(2, 2\) has NaN; drop or"):
+        with pytest.raises(
+            ValueError, match=r"logits: rows must be finite .* row \(1, 0\) of \(2, 2\) has NaN; drop or"
+        ):
             _array.require_rows(top)
         with pytest.raises(ValueError, match=r"scores: .* row 1 of 2 has \+inf"):
             _array.require_rows(top[:, 1], "scores")
@@ -234,13 +244,17 @@ class TestTemperature:
         assert np.array_equal(t, [1, math.nan, math.nan, INF], equal_nan=True)
 
     def test_a_traced_temperature_needs_logits_of_its_library(self):
-        with pytest.raises(TypeError, match=r"logits: must be of the same library as the traced temperature; got shape"):
+        with pytest.raises(
+            TypeError, match=r"logits: must be of the same library as the traced temperature; got shape"
+        ):
             jax.jit(lambda t: as_temperature(t, self.z))(1.0)
 
 
 class TestLogPrior:
     @pytest.mark.parametrize("make", LIBRARIES)
-    @pytest.mark.parametrize("given", [[0.0, -1.0, -INF], np.array([[0, -1, -2]]), torch.zeros(3), np.zeros((2, 3))], ids=str)
+    @pytest.mark.parametrize(
+        "given", [[0.0, -1.0, -INF], np.array([[0, -1, -2]]), torch.zeros(3), np.zeros((2, 3))], ids=str
+    )
     def test_broadcast_to_the_logits(self, make, given):
         z = make(np.zeros((2, 3), np.float32))
         q = as_log_prior(given, z)
@@ -258,7 +272,11 @@ class TestLogPrior:
     @pytest.mark.parametrize(
         ("given", "error", "message"),
         [
-            (np.zeros(2), ValueError, r"log_prior: must broadcast against the logits \(2, 3\); got shape \(2,\), float64"),
+            (
+                np.zeros(2),
+                ValueError,
+                r"log_prior: must broadcast against the logits \(2, 3\); got shape \(2,\), float64",
+            ),
             ([0.0, math.nan, 0.0], ValueError, r"log_prior: must be finite or -inf; got NaN or \+inf at index 1"),
             ([0.0, 0.0, INF], ValueError, r"log_prior: must be finite or -inf; got NaN or \+inf at index 2"),
             ("uniform", TypeError, r"log_prior: must be an array of numbers; got str 'uniform'"),

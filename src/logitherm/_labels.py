@@ -54,7 +54,9 @@ def as_weights(weights: Any, batch_shape: tuple[int, ...]) -> np.ndarray | None:
     with np.errstate(over="ignore"):
         total = float(flat.sum()) if flat.size else 1.0
     if not 0 < total < math.inf:
-        raise ValueError(f"weights: must not all be zero and must have a finite sum; got the sum {total}; mend or rescale them")
+        raise ValueError(
+            f"weights: must not all be zero and must have a finite sum; got the sum {total}; mend or rescale them"
+        )
     return flat
 
 

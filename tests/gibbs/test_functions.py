@@ -40,9 +40,7 @@ def exact(definition, function, z, t, q=None):
     z = np.asarray(z, dtype=np.float64)
     t = np.broadcast_to(np.asarray(t, dtype=np.float64), z.shape[:-1])
     name = {"softmax": "p", "log_softmax": "log_p"}.get(function, function)
-    found = [
-        np.asarray(getattr(definition(z[i], t[i], q), name)).astype(np.float64) for i in np.ndindex(z.shape[:-1])
-    ]
+    found = [np.asarray(getattr(definition(z[i], t[i], q), name)).astype(np.float64) for i in np.ndindex(z.shape[:-1])]
     return np.array(found).reshape(z.shape if function in PROBABILITIES else z.shape[:-1])
 
 
@@ -251,7 +249,9 @@ def test_a_row_that_the_prior_forbids_altogether(library):
 class TestMistakes:
     def test_logits(self, function, library):
         f = getattr(lt, function)
-        with pytest.raises(TypeError, match=r"logits: must be floating point \(are these labels\?\); got shape \(2, 2\)"):
+        with pytest.raises(
+            TypeError, match=r"logits: must be floating point \(are these labels\?\); got shape \(2, 2\)"
+        ):
             f(library.make(np.ones((2, 2), np.int32)))
         with pytest.raises(ValueError, match=r"logits: must have at least one state; got shape \(2, 0\)"):
             f(library.make(np.ones((2, 0), np.float32)))
@@ -272,12 +272,16 @@ class TestMistakes:
                 f(z, t)
             with pytest.raises(ValueError, match=message):
                 f(z, library.make(np.array(t, np.float32)))
-        with pytest.raises(TypeError, match=r"temperature: must be a number, an array or a Temperature; got str 'warm'"):
+        with pytest.raises(
+            TypeError, match=r"temperature: must be a number, an array or a Temperature; got str 'warm'"
+        ):
             f(z, "warm")
 
     def test_log_prior(self, function, library):
         f, z = getattr(lt, function), library.make(np.ones((2, 2), np.float32))
-        with pytest.raises(ValueError, match=r"log_prior: must broadcast against the logits \(2, 2\); got shape \(3,\)"):
+        with pytest.raises(
+            ValueError, match=r"log_prior: must broadcast against the logits \(2, 2\); got shape \(3,\)"
+        ):
             f(z, log_prior=library.make(np.zeros(3, np.float32)))
         with pytest.raises(ValueError, match=r"log_prior: must be finite or -inf; got NaN or \+inf at index 1"):
             f(z, log_prior=library.make(np.array([0, math.nan], np.float32)))

@@ -187,9 +187,7 @@ class TestEmpty:
         assert [float(np.asarray(getattr(right, f))[1]) for f in FIELDS[1:]] == [-INF, 0, 0, 0, 0]
         whole = GibbsState.from_logits(make(z))
         for question in QUESTIONS:
-            assert np.allclose(
-                getattr(left.merge(right), question)(), getattr(whole, question)(), rtol=1e-5, atol=1e-5
-            )
+            assert np.allclose(getattr(left.merge(right), question)(), getattr(whole, question)(), rtol=1e-5, atol=1e-5)
         for question in [*QUESTIONS, "top_probability"]:
             with pytest.raises(ValueError, match=r"state: must have an allowed state; row 1 of .* is empty"):
                 getattr(right, question)()

@@ -23,7 +23,8 @@ DTYPES = [np.float32, np.float64]
 # largest error in units of eps * scale: 1 + |value| for all but
 #   heat_capacity   1 + <x^2>, x = (z - max z) / T: its sum of squares loses what the mean takes away
 #   probability     p (1 + |x|): the argument of the exponential is rounded
-# A vector lane adds at most 128 or 256 values of a tile before its sum goes on in float64: many equal values, all rounded alike,
+# A vector lane adds at most 128 or 256 values of a tile before its sum goes on in float64: many equal values, all
+# rounded alike,
 # may cost that many half roundings of a probability.
 BUDGET = {"log1p_rest": 4, "gap": 12, "entropy": 6, "heat_capacity": 12, "log_probability": 4, "probability": 40}
 # and relative to the textbook formula in the same dtype: error <= NAIVE * its largest error + EXTRA eps * scale

@@ -1,4 +1,5 @@
-"""Which route is taken: the compiled kernel where it applies, on the caller's own memory, and the reference elsewhere."""
+"""Which route is taken: the compiled kernel where it applies, on the caller's own memory, and the reference
+elsewhere."""
 
 import math
 import os
@@ -13,7 +14,7 @@ import torch
 
 import logitherm as lt
 from logitherm._array import rows_of
-from logitherm.kernels import reference, values
+from logitherm.kernels import values
 
 ROWS, STATES = 300, 100  # more values than values.SMALLEST
 KERNEL_OF = {"entropy": "moments", "softmax": "softmax", "log_softmax": "log_softmax"}

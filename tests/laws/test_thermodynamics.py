@@ -13,7 +13,8 @@ EPS = np.finfo(np.float64).eps
 
 @st.composite
 def systems(draw, prior=True):
-    """Logits of one row (ties and forbidden states among them, the largest 0 so that nothing cancels), log prior or none."""
+    """Logits of one row (ties and forbidden states among them, the largest 0 so that nothing cancels), log prior or
+    none."""
     state = st.one_of(st.integers(-3, 3).map(float), st.floats(-30, 30), st.just(-math.inf))
     z = np.array(draw(st.lists(state, min_size=1, max_size=8)))
     assume(z.max() > -math.inf)

@@ -113,7 +113,8 @@ def moments(
 ) -> Moments:
     """The state of softmax(z / temperature + log_prior).
 
-    As `part` of a larger one: a row without an allowed state is the empty state, and PyTorch's derivatives pass through.
+    As `part` of a larger one: a row without an allowed state is the empty state, and PyTorch's derivatives pass
+    through.
     """
     if _on_cpu(z, temperature, log_prior) and not (part and _differentiated(z, temperature)):
         batch, dtype = tuple(z.shape[:-1]), dtype_name(z)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from logitherm._array import Array, as_array, dtype_name, is_traced, namespace, require_temperature, to_numpy
+from logitherm._array import (
+    Array,
+    as_array,
+    describe,
+    dtype_name,
+    is_torch,
+    is_traced,
+    like,
+    namespace,
+    require_temperature,
+    to_numpy,
+)
+from logitherm._labels import place
 from logitherm.thermostat.setpoint import solve_temperature
 
 
@@ -94,12 +106,19 @@ class PerGroup:
         table, groups = as_array(self.temperatures, "temperatures"), as_array(self.groups, "groups")
         if "int" not in dtype_name(groups):
             raise TypeError(f"groups: must be integers; got {dtype_name(groups)}")
+        if len(table.shape) != 1:
+            raise ValueError(f"temperatures: must have one axis, one entry a group; got {describe(table)}")
         if not is_traced(table):
             require_temperature(table)
-        if (
-            not is_traced(groups)
-            and groups.shape
-            and (to_numpy(groups).min() < 0 or to_numpy(groups).max() >= len(table))
-        ):
-            raise ValueError(f"groups: must lie in [0, {len(table)}); got up to {int(to_numpy(groups).max())}")
-        return namespace(table).take(table, groups.reshape(-1), axis=0).reshape(tuple(groups.shape))
+        xp = namespace(table)
+        if not is_traced(groups):
+            flat = to_numpy(groups).reshape(-1)
+            bad = (flat < 0) | (flat >= len(table))
+            if bad.any():
+                raise ValueError(
+                    f"groups: must lie in [0, {len(table)}); {place(int(bad.argmax()), tuple(groups.shape))} has "
+                    f"{int(flat[bad.argmax()])}"
+                )
+        groups = groups if namespace(groups) is xp else like(to_numpy(groups), table)
+        groups = groups.long() if is_torch(groups) else groups
+        return xp.take(table, groups.reshape(-1), axis=0).reshape(tuple(groups.shape))

@@ -23,7 +23,9 @@ class Schedule(ABC):
     def resolve(self, logits: Array, step: Any = None) -> Array:
         """Temperature at `step`, for every row alike."""
         if step is None or not step >= 0:
-            raise ValueError(f"step: must be a number >= 0 for a schedule; got {step}")
+            raise ValueError(
+                f"step: must be a number >= 0 for a schedule; got {step}; or pass schedule.at(step) as the temperature"
+            )
         return np.float64(self.at(step))
 
 
@@ -167,7 +169,7 @@ class PiecewiseSchedule(Schedule):
 
     def __post_init__(self) -> None:
         steps = [step for step, _ in self.points]
-        if not steps or any(b <= a for a, b in pairwise(steps)):
+        if not steps or not all(a < b for a, b in pairwise(steps)):
             raise ValueError(f"points: must be (step, temperature) pairs with increasing steps; got {self.points}")
         for _, temperature in self.points:
             _check(points=temperature)

@@ -48,11 +48,10 @@ def solve_temperature(
     """The temperature at which softmax(logits / T) has a given entropy, mean energy, top probability or divergence.
 
     Each of these is monotone in T, so there is one answer, found by safeguarded Newton in log T. What is promised is
-    the
-    residual, not T, which is ill-conditioned near the limits: the quantity meets its target within 8 roundings of the
-    compute dtype (16 for a divergence), relative to 1 or to the target, whichever is larger, and for a mean energy to the
-    largest logit. In PyTorch and JAX the answer is
-    differentiable in logits and target, by the implicit function theorem.
+    the residual, not T, which is ill-conditioned near the limits: the quantity meets its target within 8 roundings of
+    the compute dtype (16 for a divergence), relative to 1 or to the target, whichever is larger, and for a mean energy
+    to the largest logit. In PyTorch and JAX the answer is differentiable in logits, target and reference temperature,
+    by the implicit function theorem; once, not twice.
 
     Limits: targets run over the open range between their values at T = 0 and T = inf. A constant row has an empty
     range.
@@ -122,8 +121,10 @@ def solve_temperature(
     q = as_log_prior(log_prior, z, check)
     goal = _as_target(name, target, z, () if pooled else batch)
     t0 = as_temperature(reference_temperature, z, check)
+    if q is not None:
+        z = xp.where(q > -math.inf, z, xp.full_like(z, -math.inf))
     if should_check(check, z):
-        require_rows(xp.max(z if q is None else xp.where(q > -math.inf, z, xp.full_like(z, -math.inf)), axis=-1))
+        require_rows(xp.max(z, axis=-1))
     if name == "kl" and should_check(check, z, t0) and not bool(xp.all((t0 > 0) & (t0 < math.inf))):
         raise ValueError(f"reference_temperature: must lie in (0, inf); got {describe(reference_temperature)}")
     if pooled and math.prod(batch) == 0:
@@ -150,8 +151,11 @@ def _one_target(**targets: Any) -> tuple[str, Any]:
 
 def _as_target(name: str, target: Any, z: Array, shape: tuple[int, ...]) -> Array:
     xp = namespace(z)
-    goal = as_array(target, name)
-    goal = xp.astype(goal if namespace(goal) is xp else like(to_numpy(goal), z), z.dtype)
+    if isinstance(target, (int, float)):
+        goal = xp.full_like(xp.sum(z[..., :0]), target)
+    else:
+        goal = as_array(target, name)
+        goal = xp.astype(goal if namespace(goal) is xp else like(to_numpy(goal), z), z.dtype)
     try:
         goal = xp.broadcast_to(goal, shape)
     except (ValueError, RuntimeError, TypeError) as error:
