@@ -72,7 +72,7 @@ TEMPERATURES = [0.0, 1e-44, 1e-30, 1e-3, 1.0, 50.0, 1e6, 1e30, INF]
 @pytest.mark.parametrize("prior", [None, [0.5, -1.0, 0.0, -INF]], ids=["", "prior"])
 def test_every_row_at_every_temperature(function, prior, library, definition):
     """From T = 0 through the smallest subnormal to infinity; logits of 1e4 and 1e30; masks; ties."""
-    rows = np.array([row for row in ROWS.values()], np.float32)
+    rows = np.array(list(ROWS.values()), np.float32)
     if library.make is jnp.asarray:  # XLA takes a subnormal T for 0, as does the definition below
         temperatures = [0.0 if t == 1e-44 else t for t in TEMPERATURES]
     else:
