@@ -1,60 +1,94 @@
-"""The answer to every fit: a plain float64 Newton search, written out to be independent of the library."""
+"""An independent oracle, Newton in float64 on the plain formulas, and labels drawn at a known temperature."""
 
-from __future__ import annotations
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 
-def newton(logits: np.ndarray, observed: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
-    """Temperature, errors and mean NLL of one fit; `observed` is the mean observed logit of every row."""
-    z = logits.astype(np.float64)
-    w = np.ones(len(z)) if weights is None else np.asarray(weights, dtype=np.float64)
-    top = z.max(axis=1)
-    d = z - top[:, None]
+def _rows(z, seen, beta):
+    """Negative log-likelihood of every row and its first and second derivative in beta = 1/T."""
+    fall = z - z.max(axis=1, keepdims=True)
+    weight = np.exp(fall * beta)
+    total = weight.sum(axis=1)
+    fall = np.where(weight > 0, fall, 0.0)
+    mean = (weight * fall).sum(axis=1) / total
+    variance = (weight * (fall - mean[:, None]) ** 2).sum(axis=1) / total
+    below = seen - z.max(axis=1)
+    return np.log(total) - beta * below, mean - below, variance
 
-    def rows(beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        e = np.exp(beta * d)
-        total = e.sum(axis=1)
-        mean = (e * np.where(e > 0, d, 0)).sum(axis=1) / total
-        square = (e * np.where(e > 0, d, 0) ** 2).sum(axis=1) / total
-        return np.log(total) - beta * (observed - top), mean - (observed - top), square - mean**2
 
-    low, high, x = -90.0, 90.0, 0.0
-    for _ in range(300):
-        _, score, curvature = rows(np.exp(x))
-        value, slope = (w * score).sum(), np.exp(x) * (w * curvature).sum()
+def _newton(z, seen, weights):
+    """log beta of zero score: Newton's steps where they stay in the bracket, halving where they do not."""
+    low, high, x = -200.0, 200.0, 0.0
+    for _ in range(200):
+        _, score, curvature = _rows(z, seen, math.exp(x))
+        value = float(weights @ score)
+        slope = math.exp(x) * float(weights @ curvature)
         low, high = (x, high) if value < 0 else (low, x)
-        step = x - value / slope if slope > 0 else np.nan
-        new = step if low < step < high else (low + high) / 2
-        if abs(new - x) < 1e-15:
+        step = -value / slope if slope > 0 else math.nan
+        target = x + step if abs(step) < 2 and low < x + step < high else 0.5 * (low + high)
+        if abs(target - x) < 1e-14 * max(1.0, abs(x)):
             break
-        x = new
-    beta = float(np.exp(x))
-    nll, score, curvature = rows(beta)
-    information = float((w * curvature).sum())
-    return {
-        "temperature": 1 / beta,
-        "standard_error": information**-0.5 / beta**2,
-        "sandwich_error": float(((w * score) ** 2).sum()) ** 0.5 / information / beta**2,
-        "nll_before": float((w * rows(1.0)[0]).sum() / w.sum()),
-        "nll_after": float((w * nll).sum() / w.sum()),
-    }
+        x = target
+    return x
 
 
-def draw(n: int, classes: int, temperature: float, scale: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits whose labels follow softmax(logits / (temperature * scale))."""
-    rng = np.random.default_rng(seed)
-    z = 2 * rng.normal(size=(n, classes))
-    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
-    return z * temperature * scale, labels
+@pytest.fixture(scope="session")
+def newton():
+    """Temperature, its errors and the likelihood for what was seen: labels (n,), or mean observed logits (n,)."""
+
+    def fit(z, seen, weights=None):
+        z = np.asarray(z, dtype=np.float64)
+        seen = np.asarray(seen)
+        seen = z[np.arange(len(z)), seen] if seen.dtype.kind in "iu" else seen
+        weights = np.ones(len(z)) if weights is None else np.asarray(weights, dtype=np.float64)
+        beta = math.exp(_newton(z, seen, weights))
+        nll, score, curvature = _rows(z, seen, beta)
+        information, total = float(weights @ curvature), weights.sum()
+
+        def deviance(temperature):
+            return 2 * float(weights @ (_rows(z, seen, 1 / temperature)[0] - nll))
+
+        return SimpleNamespace(
+            temperature=1 / beta,
+            standard_error=beta**-2 / math.sqrt(information),
+            sandwich_error=beta**-2 * math.sqrt(float(weights**2 @ score**2)) / information,
+            nll_after=float(weights @ nll / total),
+            nll_before=float(weights @ _rows(z, seen, 1.0)[0] / total),
+            deviance=deviance,
+        )
+
+    return fit
 
 
-@pytest.fixture(scope="session", name="newton")
-def newton_():
-    return newton
+@pytest.fixture(scope="session")
+def draw():
+    """Logits (n, states) and labels drawn from their softmax at a temperature."""
+
+    def sample(n, states, temperature=1.0, *, scale=1.0, spread=1.5, seed=0):
+        rng = np.random.default_rng(seed)
+        z = spread * rng.normal(size=(n, states))
+        labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+        return temperature * scale * z, labels
+
+    return sample
 
 
-@pytest.fixture(scope="session", name="draw")
-def draw_():
-    return draw
+@pytest.fixture(scope="session")
+def agree():
+    """Hold a fit to the oracle: T to 1e-6, errors to 1e-4, the likelihood to rounding (relative)."""
+
+    def check(found, truth, *, nll=1e-9):
+        assert found.at_bound is None
+        assert found.converged
+        assert found.temperature == pytest.approx(truth.temperature, rel=1e-6)
+        if found.standard_error is not None:
+            assert found.standard_error == pytest.approx(truth.standard_error, rel=1e-4)
+        tiny = 1e-6 * truth.standard_error  # one row alone has a score of exactly 0
+        assert found.sandwich_error == pytest.approx(truth.sandwich_error, rel=1e-4, abs=tiny)
+        assert found.nll_after == pytest.approx(truth.nll_after, rel=nll, abs=1e-12)
+        assert found.nll_before == pytest.approx(truth.nll_before, rel=nll, abs=1e-12)
+
+    return check

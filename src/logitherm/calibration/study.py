@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from logitherm._array import Array, as_array, to_numpy
+from logitherm._array import Array, as_array, describe, to_numpy
 from logitherm._labels import as_labels
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.calibration.verdict import verdict
@@ -156,10 +156,11 @@ def calibrate(
         raise ValueError("test_labels: must be given exactly if test_logits are")
     say = progress or (lambda message, share: None)
     logits = as_array(logits, "logits")
-    calibrator = TemperatureScaling(zero_labels=zero_labels)
+    if logits.ndim != 2:
+        raise ValueError(f"logits: must have shape (rows, classes); got {describe(logits)}")
     say("fitting the temperature", 0.0)
     found = fit_temperature(logits, labels, zero_labels=zero_labels)
-    calibrator.fit(logits, labels)
+    calibrator = TemperatureScaling(zero_labels=zero_labels)._adopt(found)
 
     if test_logits is None:
         temperatures = _cross_fitted(logits, labels, folds, seed, zero_labels)

@@ -10,13 +10,25 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import assert_all_finite, check_is_fitted, column_or_1d
 
-from logitherm._array import Array, as_array, as_logits, namespace, require_rows, silent
+from logitherm._array import (
+    HALF_TYPES,
+    Array,
+    as_array,
+    as_logits,
+    describe,
+    dtype_name,
+    namespace,
+    require_rows,
+    silent,
+    to_numpy,
+)
 from logitherm.gibbs import softmax
 from logitherm.io import write_whole
 from logitherm.kernels import reference
-from logitherm.thermometer import fit_temperature
+from logitherm.thermometer import TemperatureFit, fit_temperature
 
 FORMAT = "logitherm.TemperatureScaling/1"
 KEPT = ("temperature", "standard_error", "sandwich_error", "interval", "at_bound", "n", "classes")
@@ -76,7 +88,7 @@ class TemperatureScaling(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.confidence = confidence
 
     def fit(self, logits: Any, labels: Any, sample_weight: Any = None) -> TemperatureScaling:
-        """Fit the temperature to logits (n, classes) and integer labels (n,).
+        """Fit the temperature to logits (n, classes) and labels (n,), integers or other whole numbers.
 
         Raises
         ------
@@ -84,11 +96,18 @@ class TemperatureScaling(ClassifierMixin, TransformerMixin, BaseEstimator):
             As `logitherm.fit_temperature`.
         """
         z = self._rows(logits, fitting=True)
-        if labels is None:
-            raise ValueError("labels: this estimator requires y to be passed, but the target y is None")
-        found = fit_temperature(
-            z, labels, weights=sample_weight, zero_labels=self.zero_labels, confidence=self.confidence
+        labels = _column(labels)
+        if z.shape[1] == 1 and labels.size and labels.max() > 0:
+            raise ValueError(
+                "logits: must have a column for every class, got 1 feature(s) for labels up to "
+                f"{labels.max()}; a single score x stands for the logits (0, x)"
+            )
+        return self._adopt(
+            fit_temperature(z, labels, weights=sample_weight, zero_labels=self.zero_labels, confidence=self.confidence)
         )
+
+    def _adopt(self, found: TemperatureFit) -> TemperatureScaling:
+        """Become what `fit` makes of this."""
         self._set({name: getattr(found, name) for name in KEPT})
         return self
 
@@ -111,7 +130,9 @@ class TemperatureScaling(ClassifierMixin, TransformerMixin, BaseEstimator):
             )
         if z.shape[1] == 0:
             raise ValueError(f"logits: 0 feature(s) (shape={tuple(z.shape)}) while a minimum of 1 is required.")
-        as_logits(z[:0])  # the kind of number
+        if "complex" in dtype_name(z):
+            raise ValueError(f"logits: Complex data not supported; got {describe(z)}")
+        as_logits(z[:0] if dtype_name(z) in HALF_TYPES else z)  # the kind of number
         if fitting:
             return z
         if z.shape[1] != self.n_features_in_:
@@ -176,19 +197,61 @@ class TemperatureScaling(ClassifierMixin, TransformerMixin, BaseEstimator):
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             if not isinstance(values, dict) or values.get("format") != FORMAT:
                 raise ValueError(f"format is not {FORMAT}")
-            temperature = math.inf if values["at_bound"] == "infinite" else float(values["temperature"])
-            classes = int(values["classes"])
-            if not temperature >= 0 or classes < 1:
-                raise ValueError(f"temperature {temperature}, classes {classes}")
-            if values["interval"] is not None:
-                values["interval"] = tuple(math.inf if v is None else float(v) for v in values["interval"])
+            found = _checked(values)
             self = cls(confidence=float(values["confidence"]))
-            self._set({**{name: values[name] for name in KEPT}, "temperature": temperature, "classes": classes})
+            self._set(found)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{os.fspath(path)}: must be a calibrator saved by TemperatureScaling ({error}); save it again"
+                f"{os.fspath(path)}: must be a calibrator saved by TemperatureScaling ({_reason(error)}); save it again"
             ) from error
         return self
+
+
+def _column(labels: Any) -> np.ndarray:
+    """Labels as scikit-learn passes them: also a column of them, and whole numbers in floating point."""
+    if labels is None:
+        raise ValueError("labels: this estimator requires y to be passed, but the target y is None")
+    y = to_numpy(as_array(labels, "labels"))
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    if y.dtype.kind == "f" and y.ndim == 1 and y.size:
+        assert_all_finite(y, input_name="y")
+        check_classification_targets(y)
+        y = y.astype(np.int64)
+    return y
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    """What a file holds, as attributes; raises where it cannot be."""
+    bound, interval = values["at_bound"], values["interval"]
+    limitless = bound == "infinite" and values["temperature"] is None
+    found = {
+        "temperature": math.inf if limitless else _number(values["temperature"]),
+        "standard_error": None if values["standard_error"] is None else _number(values["standard_error"]),
+        "sandwich_error": None if values["sandwich_error"] is None else _number(values["sandwich_error"]),
+        "interval": None if interval is None else tuple(math.inf if v is None else _number(v) for v in interval),
+        "at_bound": bound,
+        "n": int(values["n"]),
+        "classes": int(values["classes"]),
+    }
+    if {0.0: "zero", math.inf: "infinite"}.get(found["temperature"]) != bound:
+        raise ValueError(f"temperature {values['temperature']} with at_bound {bound!r}")
+    if found["interval"] is not None and len(found["interval"]) != 2:
+        raise ValueError(f"interval {interval}")
+    if found["classes"] < 1 or not 0 < _number(values["confidence"]) < 1:
+        raise ValueError(f"classes {found['classes']}, confidence {values['confidence']}")
+    return found
+
+
+def _number(value: Any) -> float:
+    """A finite number that is not negative."""
+    if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError(f"{value!r} where a finite number of at least 0 is due")
+    return float(value)
+
+
+def _reason(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _finite(value: float) -> float | None:
