@@ -75,6 +75,14 @@ def test_the_verdict_says_when_a_temperature_is_the_wrong_tool():
     assert any(line.startswith("The robust standard error is") for line in found.verdict)
 
 
+def test_random_labels_are_not_called_overconfidence():
+    logits, labels = simulated(2.0, n=300)
+    for seed in range(5):
+        found = calibrate(logits, np.random.default_rng(seed).permutation(labels), bootstrap=20)
+        open_end = found.fit.at_bound == "infinite" or found.fit.interval[1] == np.inf
+        assert found.verdict[0].startswith("The logits say nothing") == open_end
+
+
 def test_bounds_are_said_and_are_valid_json():
     logits, _ = simulated(1.0)
     cold = calibrate(logits, logits.argmax(axis=1), bootstrap=50)
@@ -127,5 +135,7 @@ def test_errors():
         calibrate(logits, labels, logits)
     with pytest.raises(ValueError, match="test_logits: must have shape"):
         calibrate(logits, labels, logits[:, :3], labels)
-    with pytest.raises(ValueError, match="folds: must lie between 2"):
+    with pytest.raises(ValueError, match="must be other rows than those of the fit"):
+        calibrate(logits, labels, logits, labels)
+    with pytest.raises(ValueError, match="folds: must be at least 2"):
         calibrate(logits, labels, folds=1)

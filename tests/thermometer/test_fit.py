@@ -2,6 +2,8 @@
 
 import json
 import math
+import tracemalloc
+from pathlib import Path
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from logitherm import fit_temperature
+from logitherm.kernels import likelihood
 from logitherm.thermometer import TemperatureFit
 
 CHI_SQUARED = scipy.stats.chi2.ppf(0.95, 1)
@@ -156,8 +159,9 @@ def test_weights_are_repetitions(draw, newton, agree):
     found = fit_temperature(z, labels, weights=weights)
     agree(found, newton(z, labels, weights))
     repeated = fit_temperature(np.repeat(z, weights, axis=0), np.repeat(labels, weights))
-    for name in ("temperature", "standard_error", "nll_before", "nll_after", "likelihood_ratio"):
+    for name in ("temperature", "nll_before", "nll_after", "likelihood_ratio"):
         assert getattr(found, name) == pytest.approx(getattr(repeated, name), rel=1e-7)
+    assert found.standard_error == pytest.approx(repeated.standard_error, rel=1e-5)
     assert found.interval == pytest.approx(repeated.interval, rel=1e-4)
 
 
@@ -445,3 +449,161 @@ def test_log_of_clipped_probabilities_shows_in_the_sandwich_error(draw):
     log_p[wrong, labels[wrong]] = math.log(1e-38)
     found = fit_temperature(log_p, labels)
     assert found.sandwich_error > 3 * found.standard_error
+
+
+# -- memory and speed of the route -----------------------------------------------------------------------
+
+
+def traced_peak(function):
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture(scope="module")
+def large():
+    """200 MB of logits, and labels of the right temperature."""
+    rng = np.random.default_rng(0)
+    z = np.empty((50_000, 1000), np.float32)
+    labels = np.empty(len(z), np.int64)
+    for start in range(0, len(z), 5000):
+        block = rng.normal(size=(5000, 1000), scale=1.5)
+        labels[start : start + 5000] = (block + rng.gumbel(size=block.shape)).argmax(axis=1)
+        z[start : start + 5000] = 2 * block
+    fit_temperature(z[:3000], labels[:3000])  # kernels are loaded, threads started
+    return z, labels
+
+
+@pytest.mark.slow
+def test_a_fit_of_200_mb_adds_less_than_2(large):
+    z, labels = large
+    found = []
+    assert traced_peak(lambda: found.append(fit_temperature(z, labels))) < 2e6
+    assert found[0].temperature == pytest.approx(2, abs=0.1)
+    weights = np.random.default_rng(1).random(len(z))
+    assert traced_peak(lambda: fit_temperature(z, labels, weights=weights)) < 2e6
+
+
+@pytest.mark.slow
+def test_resident_memory_of_a_fit(large):
+    """The same of the whole process, with what compiled code allocates."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+    except OSError:
+        pytest.skip("needs /proc/self/clear_refs of Linux")
+
+    def status(name):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+    before = status("VmRSS")
+    fit_temperature(*large)
+    assert status("VmHWM") - before < 2e6
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_where_blocks_are_copied(large):
+    """Masked, half precision, other layouts, impossible labels, bounds: blocks of a fixed size."""
+    z, labels = (v[:25_000] for v in large)
+    mask = np.arange(len(z)) % 10 > 0
+    half = z.astype(np.float16)
+    impossible = z.copy()
+    impossible[np.arange(100), labels[:100]] = -math.inf
+    fits = {
+        "mask": lambda: fit_temperature(z, labels, mask=mask),
+        "half": lambda: fit_temperature(half, labels),
+        "strided": lambda: fit_temperature(z[:, :999], labels % 999),
+        "impossible": lambda: fit_temperature(impossible, labels, zero_labels="exclude"),
+        "zero": lambda: fit_temperature(z, z.argmax(axis=1)),
+        "infinite": lambda: fit_temperature(-z, labels),
+    }
+    assert {name: traced_peak(fit) for name, fit in fits.items() if traced_peak(fit) > 8e6} == {}
+
+
+@pytest.mark.slow
+def test_a_memory_mapped_file_is_read_in_place(large, tmp_path):
+    z, labels = large
+    np.save(tmp_path / "logits.npy", z)
+    mapped = np.load(tmp_path / "logits.npy", mmap_mode="r")
+    found = []
+    assert traced_peak(lambda: found.append(fit_temperature(mapped, labels))) < 2e6
+    assert found[0] == fit_temperature(z, labels)
+
+
+def test_the_compiled_kernel_reads_the_array_itself(draw, ran, monkeypatch):
+    """Two passes as a rule, all of them compiled, none on a copy."""
+    torch = pytest.importorskip("torch")
+    z, labels = draw(20_000, 10, 2.0)
+    for logits in (z, torch.from_numpy(z)):
+        ran("likelihood")
+        assert fit_temperature(logits, labels).iterations == 2
+        assert ran("likelihood")
+    monkeypatch.setattr(likelihood, "_reference_totals", None)
+    fit_temperature(z, labels)
+
+
+def test_the_number_of_threads_changes_nothing(draw, monkeypatch):
+    z, labels = draw(20_000, 10, 2.0)
+    found = fit_temperature(z, labels)
+    monkeypatch.setenv("LOGITHERM_NUM_THREADS", "1")
+    assert fit_temperature(z, labels) == found
+
+
+# -- what is refused -------------------------------------------------------------------------------------
+
+Z = np.random.default_rng(0).normal(size=(6, 3))
+Y = np.array([0, 1, 2, 0, 1, 2])
+
+
+def with_row(row, value):
+    return np.where(np.arange(6)[:, None] == row, value, Z)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((Z.astype(int), Y), {}, TypeError, "logits: must be floating point"),
+        ((Z, Y.astype(float)), {}, TypeError, "labels: must be integers"),
+        ((Z, Y[:3]), {}, ValueError, r"labels: must have the batch shape \(6,\)"),
+        ((Z, np.array([0, 1, 2, 0, 3, 2])), {}, ValueError, r"labels: must lie in \[0, 3\); row 4 has 3"),
+        ((with_row(4, np.nan), Y), {}, ValueError, "logits: .* row 4 has NaN"),
+        ((with_row(2, np.inf), Y), {}, ValueError, r"logits: .* row 2 has \+inf"),
+        ((with_row(2, -np.inf), Y), {}, ValueError, "row 2 has no allowed state"),
+        ((Z[:0], Y[:0]), {}, ValueError, "at least one row"),
+        ((np.float64(1), 0), {}, ValueError, "logits: must have an axis of states"),
+        ((Z[:, :0], Y), {}, ValueError, "logits: must have at least one state"),
+        ((Z, Y), {"axis": 2}, ValueError, "axis: must name an axis of logits; got 2"),
+        ((Z, Y), {"weights": -np.ones(6)}, ValueError, "weights: must be finite and not negative; row 0"),
+        ((Z, Y), {"weights": np.zeros(6)}, ValueError, "weights: must not all be zero"),
+        ((Z, Y), {"weights": np.ones(5)}, ValueError, r"weights: must have the batch shape \(6,\)"),
+        ((Z, Y), {"mask": np.ones(6)}, ValueError, r"mask: must be bool of the batch shape \(6,\)"),
+        ((Z, Y), {"zero_labels": "drop"}, ValueError, "zero_labels: must be 'raise' or 'exclude'"),
+        ((Z, Y), {"confidence": 1.0}, ValueError, r"confidence: must lie in \(0, 1\)"),
+        ((Z, Y), {"soft_labels": Z}, ValueError, "labels: exactly one of labels, soft_labels and samples"),
+        ((Z,), {}, ValueError, "labels: exactly one of labels, soft_labels and samples"),
+        ((Z,), {"soft_labels": np.full((6, 3), 0.5)}, ValueError, "soft_labels: rows must be probabilities"),
+        ((Z,), {"soft_labels": np.eye(3)[Y, :2]}, ValueError, "soft_labels: must be floating of shape"),
+        ((Z,), {"soft_labels": np.eye(3, dtype=int)[Y]}, ValueError, "soft_labels: must be floating of shape"),
+        ((Z,), {"samples": Y}, ValueError, "samples: must have the shape"),
+        ((Z,), {"samples": Y[:, None] + 1}, ValueError, "labels: must lie in"),
+        ((Z,), {"samples": Y[:, None], "ignore_index": 0}, ValueError, "ignore_index: must come with labels"),
+        ((Z, Y), {"model": abs}, ValueError, "model: must come with batches"),
+    ],
+)
+def test_what_is_refused(arguments, options, error, message):
+    with pytest.raises(error, match=message) as raised:
+        fit_temperature(*arguments, **options)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_row_of_an_error_is_the_callers(draw):
+    z, labels = draw(20_000, 10)
+    z[12_345, 3] = math.nan
+    mask = np.arange(len(z)) % 3 == 0
+    assert mask[12_345]
+    for options in ({}, {"mask": mask}):
+        with pytest.raises(ValueError, match="row 12345 has NaN"):
+            fit_temperature(z, labels, **options)

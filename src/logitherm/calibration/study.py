@@ -171,6 +171,10 @@ def calibrate(
             raise ValueError(
                 f"test_logits: must have shape (rows, {found.classes}) like logits; got {tuple(scored.shape)}"
             )
+        if tuple(scored.shape) == tuple(logits.shape) and np.array_equal(to_numpy(scored), to_numpy(logits)):
+            raise ValueError(
+                "test_logits: must be other rows than those of the fit; got the same; leave them out to cross-fit"
+            )
         temperatures = np.full(scored.shape[0], found.temperature)
         scored_on = "{} test rows"
     if zero_labels == "exclude":
@@ -207,8 +211,11 @@ def calibrate(
 def _cross_fitted(logits: Array, labels: Array, folds: int, seed: int, zero_labels: str) -> np.ndarray:
     """Temperature of every row, fitted to the rows of the other parts."""
     n = logits.shape[0]
-    if not 2 <= folds <= n:
-        raise ValueError(f"folds: must lie between 2 and the number of rows {n}; got {folds}")
+    if folds < 2:
+        raise ValueError(f"folds: must be at least 2; got {folds}")
+    if n < 2:
+        raise ValueError(f"logits: must have at least 2 rows to cross-fit; got {n}; give test rows")
+    folds = min(folds, n)
     part = np.random.default_rng(seed).permutation(n) % folds
     temperatures = np.empty(n)
     for fold in range(folds):

@@ -12,14 +12,16 @@ MUCH = 0.03  # calibration error that is worth a word if it remains
 
 def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> list[str]:
     """What the model is, what one temperature does about it, and what to beware of."""
+    if fit.classes == 1:
+        return ["There is only one class: no temperature changes anything."]
     if fit.at_bound == "zero":
         return [
             "Every label is the model's first choice: these rows cannot tell how sure the model should be (T = 0).",
             "Collect rows on which the model errs before calibrating.",
         ]
-    if fit.at_bound == "infinite":
+    if fit.at_bound == "infinite" or (fit.interval and fit.interval[1] == float("inf")):
         return [
-            "The logits say nothing about these labels: the likelihood is best at an infinite temperature.",
+            "The logits say nothing about these labels that an infinite temperature would not say as well.",
             "Check that labels and logits belong together and that the columns are in the order of the labels.",
         ]
     found = [_state(fit), _effect(before, after), *_warnings(fit, before, after)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from logitherm.cli import options
-from logitherm.cli.calibrate import remark
+from logitherm.cli.calibrate import remark, remark_bound
 from logitherm.cli.evaluate import load, require_classes
 from logitherm.cli.output import console, progress, reports_errors
 
@@ -44,6 +44,7 @@ def command(calibrator: Path, logits: Path, output: Path, probabilities: bool, f
         tell(f"writing {output.name}")
         write_npz(output, {"probabilities": found}, force=force)
     remark(data)
+    remark_bound(calibrator, fitted.at_bound_)
     console(stderr=True).print(
         f"{output}: {data.n} rows of {data.classes} probabilities at T = {fitted.temperature_:.4g}",
         markup=False,

@@ -63,13 +63,16 @@ def command(
     with progress() as tell:
         data = [read(val, labels, probabilities, tell)]
         if test is not None:
-            data.append(read(test, test_labels, probabilities, tell))
+            data.append(read(test, test_labels, probabilities, tell, labels_option="--test-labels"))
+            require_same_classes(val, test, data)
         if choices.zero_labels == "raise":
             require_possible(data)
         study = run(data, choices, tell)
         written = write(study, choices, tell)
     for each in data:
         remark(each, "those rows are left out")
+    if choices.save is not None:
+        remark_bound(choices.save, study.fit.at_bound)
     show(study, data, choices, written)
 
 
@@ -86,11 +89,23 @@ def check_outputs(choices: Choices, inputs: list[Path]) -> None:
         check_target(path, force=choices.force)
 
 
-def read(path: Path, labels: Path | None, probabilities: bool, tell: Tell) -> LogitData:
+def read(
+    path: Path, labels: Path | None, probabilities: bool, tell: Tell, labels_option: str = "--labels"
+) -> LogitData:
     from logitherm.io import read_logits
 
     tell(f"reading {path.name}")
-    return read_logits(path, labels=labels, probabilities=probabilities)
+    return read_logits(path, labels=labels, probabilities=probabilities, labels_option=labels_option)
+
+
+def require_same_classes(val: Path, test: Path, data: list[LogitData]) -> None:
+    from logitherm.io import InputError
+
+    known, came = (each.classes for each in data)
+    if known != came:
+        raise InputError(
+            f"{test}: must have the {known} classes of {val}; got {came}; pass two files of logits of the same model"
+        )
 
 
 def require_possible(data: list[LogitData]) -> None:
@@ -151,6 +166,13 @@ def remark(data: LogitData, consequence: str | None = None) -> None:
         warn(f"{data.source}: {data.zero_labels} of {data.n} labels have probability zero; {consequence}")
 
 
+def remark_bound(path: Path, bound: str | None) -> None:
+    """A calibrator at a bound is exact for what it was fitted to, and useless elsewhere."""
+    where = {"zero": "T = 0 (one-hot answers)", "infinite": "T = infinity (uniform answers)"}.get(bound or "")
+    if where:
+        warn(f"{path}: the calibrator is at {where}, not one to ship; fit it on other or more held-out rows")
+
+
 def show(study: Any, data: list[LogitData], choices: Choices, written: list[tuple[str, Path]]) -> None:
     """The study for a person or, with --json, for a program."""
     if choices.as_json:
@@ -167,15 +189,18 @@ def show(study: Any, data: list[LogitData], choices: Choices, written: list[tupl
     out.print()
     after = f"after\nT = {tables.temperature_text(study.fit)}"
     out.print(tables.score_table([("before\nT = 1", study.before), (after, study.after)]))
-    out.print(tables.footnote(f"Fit: {about(data[0])}. Scores: {study.scored_on}, bootstrap intervals."))
+    scored_on = about(data[1], study.before.n) if len(data) > 1 else study.scored_on
+    out.print(tables.footnote(f"Fit: {about(data[0], study.fit.n)}. Scores: {scored_on}, bootstrap intervals."))
     if written:
         out.print()
     for what, path in written:
         out.print(f"  {what:<12}{path}", markup=False, soft_wrap=True)
 
 
-def about(data: LogitData) -> str:
-    return f"{data.source} ({data.n} rows, {data.classes} classes)"
+def about(data: LogitData, used: int) -> str:
+    """The file with the rows that were used of it."""
+    rows = f"{data.n} rows" if used == data.n else f"{used} of {data.n} rows"
+    return f"{data.source} ({rows}, {data.classes} classes)"
 
 
 def as_object(study: Any, data: list[LogitData]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def command(
     out = console()
     titles = ["as it is"] if fitted is None else ["T = 1", f"T = {tables.number(temperatures[1])}"]
     out.print(tables.score_table(list(zip(titles, scores, strict=True))))
-    out.print(tables.footnote(f"Scores: {about(data)}, bootstrap intervals."))
+    out.print(tables.footnote(f"Scores: {about(data, data.n)}, bootstrap intervals."))
 
 
 def load(path: Path) -> Any:

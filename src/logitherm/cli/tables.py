@@ -17,24 +17,32 @@ SCORES = (
     ("ece", "ECE", "%"),
     ("ece_equal_mass", "ECE, equal mass", "%"),
     ("classwise_ece", "ECE, class-wise", "%"),
-    ("mce", "Largest bin error", "%"),
+    ("mce", "Maximum error (MCE)", "%"),
 )
+MOST_DECIMALS = 6
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
-    """Fixed decimals, or three significant digits; a dash where there is none."""
+    """Fixed decimals, or three significant digits, also of what is tiny or huge; a dash where there is none."""
     if value is None or math.isnan(value):
         return "-"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return f"{value:.{decimals}f}" if decimals is not None else f"{value:.3g}"
+    size = abs(value)
+    if size == 0 and decimals in (None, MOST_DECIMALS):
+        return "0"
+    if size >= 1e5 or 0 < size < 1e-3:
+        return f"{value:.3g}"
+    if decimals is None:
+        return f"{value:.0f}" if size >= 1e3 else f"{value:.3g}"
+    return f"{value:.{decimals}f}"
 
 
 def decimals_of(low: float | None, high: float | None) -> int | None:
     """The decimals that show the width of an interval to two digits."""
     if low is None or high is None or not 0 < high - low < math.inf:
         return None
-    return min(max(1 - math.floor(math.log10(high - low)), 0), 6)
+    return min(max(1 - math.floor(math.log10(high - low)), 0), MOST_DECIMALS)
 
 
 def temperature_text(fit: Any) -> str:
@@ -71,10 +79,10 @@ def score_table(columns: Sequence[tuple[str, Any]]) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=True, show_edge=False)
-    table.add_column(" ")
+    table.add_column(" ", no_wrap=True)
     for title, _ in columns:
         table.add_column(title, justify="right", no_wrap=True)
-        table.add_column("95 % interval", justify="left", style="dim", no_wrap=True, vertical="bottom")
+        table.add_column("95 % interval", justify="left", style="dim", vertical="bottom")  # wraps
     for key, name, unit in SCORES:
         scores = [getattr(evaluation, key) for _, evaluation in columns]
         scale = 100.0 if unit else 1.0

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from logitherm.io.errors import InputError, MissingExtra
-from logitherm.io.table import read_text, split_columns
+from logitherm.io.table import read_text, require_order, split_columns
 
 SCORE_NAMES = ("logits", "probabilities", "probs")
 LABEL_NAMES = ("labels", "label")
@@ -59,6 +59,7 @@ def read_csv(path: Path, wanted: frozenset[str]) -> Arrays:
     labels, classes = split_columns(path, header, LABEL_NAMES)
     named = {"labels": values[:, labels]} if labels is not None else {}
     if classes and wanted & set(SCORE_NAMES):
+        require_order(path, classes)
         named["logits"] = values if labels is None else np.delete(values, labels, axis=1)
     return Arrays(named, header)
 
@@ -85,6 +86,7 @@ def read_parquet(path: Path, wanted: frozenset[str]) -> Arrays:
         raise _unreadable(path, error, "pandas.DataFrame.to_parquet or pyarrow") from error
     named = {name: _list_column(pa, path, name, table[name]) for name in lists}
     if classes and not lists:
+        require_order(path, classes)
         named["logits"] = np.column_stack([_column(pa, path, name, table[name]) for name in classes])
     if labels is not None:
         named["labels"] = _column(pa, path, found[labels], table[found[labels]], score=False)

@@ -64,6 +64,7 @@ def read_logits(
     labels: str | os.PathLike[str] | None = None,
     probabilities: bool = False,
     need_labels: bool = True,
+    labels_option: str = "--labels",
 ) -> LogitData:
     """Read logits, and the labels that belong to them, from a file.
 
@@ -83,6 +84,8 @@ def read_logits(
         called `probabilities` or `probs` as well. Never guessed.
     need_labels : bool
         False: labels are neither needed nor looked at, unless `labels` is given.
+    labels_option : str
+        What an error advises to pass where the file has no labels.
 
     Raises
     ------
@@ -114,7 +117,11 @@ def read_logits(
     else:
         _require_logits(scores, _place(path, name))
         hint = HINT if looks_like_probabilities(scores, bfloat16=bfloat16) else None
-    wanted = _labels_of(path, arrays) if own_labels else None if labels is None else _read_labels(Path(labels))
+    wanted = None
+    if own_labels:
+        wanted = _labels_of(path, arrays, labels_option)
+    elif labels is not None:
+        wanted = _read_labels(Path(labels), labels_option)
     number = None if wanted is None else _as_labels(wanted[0], wanted[1], scores.shape)
     return LogitData(
         logits=scores,
@@ -144,21 +151,21 @@ def _choose_scores(path: Path, arrays: Arrays, names: Sequence[str]) -> str:
     raise InputError(f"{path}: must hold {names[0]!r}; found {listing(arrays.found)}; rename the array")
 
 
-def _labels_of(path: Path, arrays: Arrays) -> tuple[np.ndarray, str]:
+def _labels_of(path: Path, arrays: Arrays, option: str) -> tuple[np.ndarray, str]:
     there = [name for name in LABEL_NAMES if name in arrays.named]
     if len(there) > 1:
         raise InputError(f"{path}: must have one array of labels; found {listing(there)}; remove one")
     if there:
         return arrays.named[there[0]], _place(path, there[0])
     found = f"; found {listing(arrays.found)}" if arrays.found else ""
-    raise InputError(f"{path}: has no labels ('labels' or 'label'){found}; add them, or pass --labels FILE")
+    raise InputError(f"{path}: has no labels ('labels' or 'label'){found}; add them, or pass {option} FILE")
 
 
-def _read_labels(path: Path) -> tuple[np.ndarray, str]:
+def _read_labels(path: Path, option: str) -> tuple[np.ndarray, str]:
     arrays = read_arrays(path, LABEL_NAMES, labels_only=True)
     if UNNAMED in arrays.named:
         return arrays.named[UNNAMED], str(path)
-    return _labels_of(path, arrays)
+    return _labels_of(path, arrays, option)
 
 
 # -- what they hold --------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ The first line is a header if it holds a name, or if it reads exactly 0,1,2,...,
 from __future__ import annotations
 
 import csv
+import itertools
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,6 +57,20 @@ def split_columns(path: Path, names: Sequence[str], label_names: Sequence[str]) 
             "write the table without its index, or name the column"
         )
     return (labels[0] if labels else None), [name for i, name in enumerate(names) if i not in labels]
+
+
+def require_order(path: Path, classes: Sequence[str]) -> None:
+    """Refuse numbered columns out of order (class_1, class_0): column k is class k, whatever it is called."""
+    found = [re.fullmatch(r"(.*?)([0-9]{1,9})", name.strip()) for name in classes]
+    parts = [(match[1], int(match[2])) for match in found if match]
+    if len(parts) < len(found) or len({stem for stem, _ in parts}) != 1:
+        return
+    for (left, (_, i)), (right, (_, j)) in itertools.pairwise(zip(classes, parts, strict=True)):
+        if i >= j:
+            raise InputError(
+                f"{path}: columns must be in the order of the labels; got {left.strip()} before {right.strip()}; "
+                "reorder them"
+            )
 
 
 def _header(path: Path, cells: Sequence[str]) -> tuple[str, ...] | None:

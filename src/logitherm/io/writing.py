@@ -100,6 +100,9 @@ def _place(path: str | os.PathLike[str], write: Callable[[BinaryIO], object], fo
             os.fsync(file.fileno())
         check_target(target, force=force)  # someone may have made it while we wrote
         os.replace(part, target)
-    except BaseException:  # also Ctrl-C: nothing may remain
+    except BaseException as error:  # also Ctrl-C: nothing may remain
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # its own words name the temporary file, or none
+            reason = error.strerror or error
+            raise OSError(f"{path}: cannot be written ({reason}); choose another name or folder") from error
         raise

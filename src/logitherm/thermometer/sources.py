@@ -165,6 +165,8 @@ def make_source(
     axis: int = -1,
 ) -> Source:
     """The source for what the caller of `fit_temperature` handed in."""
+    if not is_array(logits) and hasattr(logits, "__array__"):  # a table of numbers, of pandas say
+        logits = np.asarray(logits)
     if not is_array(logits) and not _is_nested_numbers(logits):
         given = [
             name

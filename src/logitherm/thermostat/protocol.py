@@ -65,7 +65,7 @@ class SetPoint:
     >>> import logitherm
     >>> p = logitherm.softmax(np.array([5.0, 1.0, 0.0]), SetPoint(top_probability=0.5))
     >>> p.round(3).tolist()
-    [0.5, 0.27, 0.23]
+    [0.5, 0.269, 0.231]
     """
 
     entropy: Any = None

@@ -16,16 +16,19 @@ from logitherm._array import Array, require_temperature
 class Schedule(ABC):
     """A temperature as a function of the step; a `Temperature`."""
 
-    @abstractmethod
-    def at(self, step: float) -> float:
+    def at(self, step: Any) -> float:
         """Temperature at a step >= 0."""
-
-    def resolve(self, logits: Array, step: Any = None) -> Array:
-        """Temperature at `step`, for every row alike."""
         if step is None or not step >= 0:
             raise ValueError(
                 f"step: must be a number >= 0 for a schedule; got {step}; or pass schedule.at(step) as the temperature"
             )
+        return self._value(float(step))
+
+    @abstractmethod
+    def _value(self, step: float) -> float: ...
+
+    def resolve(self, logits: Array, step: Any = None) -> Array:
+        """Temperature at `step`, for every row alike."""
         return np.float64(self.at(step))
 
 
@@ -59,7 +62,7 @@ class ConstantSchedule(Schedule):
     def __post_init__(self) -> None:
         _check(value=self.value)
 
-    def at(self, step: float) -> float:
+    def _value(self, step: float) -> float:
         return self.value
 
 
@@ -81,8 +84,9 @@ class LinearSchedule(Schedule):
         _check(start=self.start, end=self.end)
         _check_steps(self.steps)
 
-    def at(self, step: float) -> float:
-        return self.start + (self.end - self.start) * min(1.0, step / self.steps)
+    def _value(self, step: float) -> float:
+        done = min(1.0, step / self.steps)
+        return (1 - done) * self.start + done * self.end
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class CosineSchedule(Schedule):
         _check(start=self.start, end=self.end)
         _check_steps(self.steps)
 
-    def at(self, step: float) -> float:
+    def _value(self, step: float) -> float:
         return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
 
 
@@ -127,7 +131,7 @@ class ExponentialSchedule(Schedule):
         if not (self.start > 0 and self.end > 0):
             raise ValueError(f"start, end: must be above 0 for exponential change; got {self.start}, {self.end}")
 
-    def at(self, step: float) -> float:
+    def _value(self, step: float) -> float:
         return self.start * (self.end / self.start) ** min(1.0, step / self.steps)
 
 
@@ -150,7 +154,7 @@ class InverseTimeSchedule(Schedule):
         if not self.rate >= 0:
             raise ValueError(f"rate: must be at least 0; got {self.rate}")
 
-    def at(self, step: float) -> float:
+    def _value(self, step: float) -> float:
         return max(self.floor, self.start / (1 + self.rate * step))
 
 
@@ -174,6 +178,6 @@ class PiecewiseSchedule(Schedule):
         for _, temperature in self.points:
             _check(points=temperature)
 
-    def at(self, step: float) -> float:
+    def _value(self, step: float) -> float:
         steps, temperatures = zip(*self.points)
         return float(np.interp(step, steps, temperatures))
