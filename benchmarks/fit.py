@@ -1,6 +1,6 @@
 """Time the fit of one temperature: ours, its peers, and the limits, side by side in one process.
 
-    python benchmarks/fit.py [--threads 2] [--rounds 5] [--only ours,scikit-learn] [--out benchmarks/results/fit.json]
+    python benchmarks/fit.py [--threads 2] [--rounds 5] [--only "logitherm;scikit-learn"] [--out benchmarks/results/fit.json]
 
 Every entry runs once to warm up, then in turn with the others, `rounds` times; the median is what counts, and as a
 ratio: machines differ and are shared. The limits are one `np.sum` and one `np.max` over the logits. `python
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", type=lambda names: set(names.split(",")))
+    parser.add_argument("--only", type=lambda names: set(names.split(";")))
     parser.add_argument("--out", type=Path, default=HERE / "results" / "fit.json")
     options = parser.parse_args()
     os.environ["LOGITHERM_NUM_THREADS"] = str(options.threads)
