@@ -30,7 +30,7 @@ def test_the_table_says_it_all_in_80_columns(files, command):
     ):
         assert part in out
     assert "Brier" in out
-    assert "val.npz (400 rows, 5 classes)" in " ".join(out.split())
+    assert "Fit: val.npz (400 rows, 5 classes). Scores: test.npz (400 rows, 5 classes)" in " ".join(out.split())
     assert not lines[0].startswith(" ")  # the verdict comes first
 
 
@@ -130,8 +130,11 @@ def test_labels_of_probability_zero_are_refused_or_left_out_by_number(files, com
     keep = np.setdiff1d(np.arange(400), [3, 5, 8])
     expected = fit_temperature(files.logits[keep], files.labels[keep]).temperature
     assert found["temperature"] == pytest.approx(expected, rel=1e-6)
-    for test in (), (files.save("q.npz", probs=p, labels=files.labels),):
+    for test in (), (files.save("q.npz", probs=p[::-1], labels=files.labels[::-1]),):
         result = command("calibrate", path, *test, "--probabilities", "--zero-labels", "exclude")
+        out = " ".join(result.stdout.split())
+        assert "Fit: p.npz (397 of 400 rows, 5 classes)" in out
+        assert not test or "Scores: q.npz (397 of 400 rows, 5 classes)" in out
         assert "3 of 400 labels have probability zero; those rows are left out" in result.stderr
 
 
@@ -155,6 +158,27 @@ def test_a_fit_at_its_bound_says_so(files, as_json, command, bound, sign, draw):
     assert ("Temperature 0" if bound == "zero" else "Temperature ∞") in " ".join(out.split())
     assert "None" not in out
     assert "nan" not in out
+    where = {"zero": "T = 0 (one-hot answers)", "infinite": "T = infinity (uniform answers)"}[bound]
+    assert where not in command("calibrate", path).stderr
+    saved = files / "c.json"
+    assert (
+        f"c.json: the calibrator is at {where}, not one to ship" in command("calibrate", path, "--save", saved).stderr
+    )
+    assert where in command("apply", saved, path, "-o", files / "p.npz").stderr
+
+
+def test_what_is_wrong_with_test_is_said_of_test(files, command):
+    bare = files.save("bare.npz", logits=files.test_logits)
+    assert "pass --test-labels FILE" in command("calibrate", files.val, bare, code=1).stderr
+    assert "pass --labels FILE" in command("calibrate", bare, files.test, code=1).stderr
+    np.save(files / "z.npy", files.logits)
+    np.save(files / "y.npy", files.labels)
+    arguments = (files / "z.npy", files / "z.npy", "--labels", files / "y.npy")
+    assert "pass --test-labels FILE" in command("calibrate", *arguments, code=1).stderr
+    narrow = files.save("narrow.npz", logits=files.test_logits[:, :3], labels=files.test_labels % 3)
+    error = command("calibrate", files.val, narrow, code=1).stderr
+    assert "narrow.npz: must have the 5 classes of" in error
+    assert "got 3; pass" in error
 
 
 # -- outputs ---------------------------------------------------------------------------------------------

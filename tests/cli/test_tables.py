@@ -44,7 +44,17 @@ def test_decimals_follow_the_interval():
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(None, "-"), (math.nan, "-"), (math.inf, "∞"), (0.0, "0"), (2.3456, "2.35"), (1e-9, "1e-09")]
+    ("value", "shown"),
+    [
+        (None, "-"),
+        (math.nan, "-"),
+        (math.inf, "∞"),
+        (0.0, "0"),
+        (2.3456, "2.35"),
+        (1e-9, "1e-09"),
+        (1e30, "1e+30"),
+        (1500.0, "1500"),
+    ],
 )
 def test_numbers(value, shown):
     assert tables.number(value) == shown
@@ -95,3 +105,21 @@ def test_scores_without_intervals_or_value():
 
 def test_brackets_in_a_verdict_are_words():
     assert "[bold]x[/bold]" in text(tables.sentences(["[bold]x[/bold]", "second"]))
+
+
+def test_tiny_and_huge_numbers_are_short():
+    assert "2.45e-08   95 % interval 0 to 3.1e-08" in text(
+        tables.temperature_table(fit(temperature=2.45e-8, interval=(0.0, 3.1e-8)))
+    )
+    assert "1e+30   95 % interval 9e+29 to 2e+30" in text(
+        tables.temperature_table(fit(temperature=1e30, interval=(9e29, 2e30)))
+    )
+
+
+def test_names_are_whole_however_wide_the_numbers():
+    wide = evaluation(1.234e-7, 1.111e-7, 1.567e-5)
+    out = text(tables.score_table([("before\nT = 1", wide), ("after\nT = 2.45e-08", wide)]))
+    assert max(map(len, out.splitlines())) <= 80
+    for _, name, _ in tables.SCORES:
+        assert name in out
+    assert "1.23e-07" in out

@@ -86,3 +86,29 @@ def test_the_line_at_fault(tmp_path, content, part):
     with pytest.raises(InputError, match=part) as caught:
         read_logits(text(tmp_path, content))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("header", ["class_1,class_0,label", "label,1,0,2", "z0,z1,z10,label,z2", "c0,c0,label"])
+def test_numbered_columns_must_be_in_order(tmp_path, header):
+    names = header.split(",")
+    row = ",".join("0" for _ in names)
+    with pytest.raises(InputError, match=r"columns must be in the order of the labels; got .* before .*; reorder them"):
+        read_logits(text(tmp_path, f"{header}\n{row}\n"))
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow writes this file")
+    if len(set(names)) == len(names):
+        import pyarrow as pa
+
+        columns = {name: pa.array([0] if name == "label" else [0.5]) for name in names}
+        parquet.write_table(pa.table(columns), tmp_path / "val.parquet")
+        with pytest.raises(InputError, match="columns must be in the order of the labels"):
+            read_logits(tmp_path / "val.parquet")
+
+
+@pytest.mark.parametrize("header", ["class_1,class_2,label", "2,10,label", "cat2,dog1,label", "b1,a,label"])
+def test_other_names_may_be_anything(tmp_path, header):
+    assert read_logits(text(tmp_path, f"{header}\n1,2,0\n")).logits.tolist() == [[1.0, 2.0]]
+
+
+def test_a_file_of_labels_has_no_classes_to_order(tmp_path):
+    labels = text(tmp_path, "f2,f1,label\n9,9,1\n", "y.csv")
+    assert read_logits(text(tmp_path, "0.5,1\n"), labels=labels).labels.tolist() == [1]

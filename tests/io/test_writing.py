@@ -38,8 +38,11 @@ def test_a_crash_in_the_middle_leaves_nothing_behind(tmp_path, monkeypatch, step
         raise error
 
     monkeypatch.setattr(writing.os, step, fail)
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as caught:
         write_whole(tmp_path / "new.json", b"x" * 1000)
+    if isinstance(error, OSError):
+        assert "new.json: cannot be written (No space left on device)" in str(caught.value)
+        assert ".part" not in str(caught.value)
     assert names(tmp_path) == []
     (tmp_path / "old.json").write_bytes(b"old")
     with pytest.raises(type(error)):

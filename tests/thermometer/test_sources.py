@@ -1,5 +1,9 @@
 """Where a fit reads from: layouts and masks of one array; batches, whatever their sizes, with nothing kept."""
 
+import subprocess
+import sys
+import weakref
+
 import numpy as np
 import pytest
 
@@ -8,7 +12,8 @@ from logitherm import fit_temperature
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-SAME = ("temperature", "nll_before", "nll_after", "likelihood_ratio")
+SAME = {"temperature": 1e-7, "nll_before": 2e-7, "nll_after": 2e-7, "likelihood_ratio": 1e-5}
+SAME |= {"standard_error": 1e-4, "sandwich_error": 1e-4, "interval": 1e-4}
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +28,9 @@ def whole(data):
 
 
 def agree(found, want):
-    for name in SAME:
-        assert getattr(found, name) == pytest.approx(getattr(want, name), rel=1e-7), name
-    for name in ("standard_error", "sandwich_error", "interval"):
-        assert getattr(found, name) == pytest.approx(getattr(want, name), rel=1e-4), name
-    assert (found.n, found.classes, found.excluded) == (want.n, want.classes, want.excluded)
+    for name, tolerance in SAME.items():
+        assert getattr(found, name) == pytest.approx(getattr(want, name), rel=tolerance), name
+    assert (found.n, found.classes) == (want.n, want.classes)
 
 
 # -- one array -------------------------------------------------------------------------------------------
@@ -190,12 +193,30 @@ def test_batches_of_any_dimensions(data, whole):
     agree(fit_temperature(first_axis, axis=0), whole)
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_a_data_loader_of_logits(shuffle, workers, data, whole):
+def test_a_data_loader_of_logits(shuffle, data, whole):
     pairs = TensorDataset(*(torch.from_numpy(v) for v in data))
-    loader = DataLoader(pairs, batch_size=256, shuffle=shuffle, num_workers=workers)
-    agree(fit_temperature(loader), whole)
+    agree(fit_temperature(DataLoader(pairs, batch_size=256, shuffle=shuffle)), whole)
+
+
+WORKERS = """
+import sys, numpy, torch
+from torch.utils.data import DataLoader, TensorDataset
+from logitherm import fit_temperature
+if __name__ == "__main__":
+    data = numpy.load(sys.argv[1])
+    pairs = TensorDataset(torch.from_numpy(data["logits"]), torch.from_numpy(data["labels"]))
+    print(fit_temperature(DataLoader(pairs, batch_size=256, num_workers=2)).temperature)
+"""
+
+
+@pytest.mark.slow
+def test_a_data_loader_with_workers(data, whole, tmp_path):
+    """In a process of its own: workers are forked, which JAX, loaded by other tests, does not bear."""
+    np.savez(tmp_path / "data.npz", logits=data[0], labels=data[1])
+    command = [sys.executable, "-W", "error", "-c", WORKERS, str(tmp_path / "data.npz")]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert float(printed) == pytest.approx(whole.temperature, rel=1e-7)
 
 
 @pytest.fixture
@@ -259,41 +280,33 @@ def test_impossible_labels_in_batches(data):
     batches = [(logits[i::4], labels[i::4]) for i in range(4)]
     with pytest.raises(ValueError, match="7 of 3000 rows"):
         fit_temperature(batches)
-    agree(fit_temperature(batches, zero_labels="exclude"), fit_temperature(logits[7:], labels[7:]) | _excluded(7))
-
-
-def _excluded(count):
-    class Other:
-        def __ror__(self, found):
-            from dataclasses import replace
-
-            return replace(found, excluded=count)
-
-    return Other()
+    found = fit_temperature(batches, zero_labels="exclude")
+    agree(found, fit_temperature(logits[7:], labels[7:]))
+    assert found.excluded == 7
 
 
 def test_few_passes_and_one_batch_at_a_time(data):
-    """What was handed out before is gone when the next batch is asked for (but the first, where the search starts)."""
-    import weakref
-
+    """What was handed out is gone when the next batch is asked for, but for the first, where the search starts."""
     logits, labels = data
-    alive, most = weakref.WeakSet(), 0
+    alive = most = 0
 
-    class Batch(tuple):
-        pass
+    def gone():
+        nonlocal alive
+        alive -= 1
 
     def batches(_):
-        nonlocal most
+        nonlocal alive, most
         for start in range(0, 3000, 300):
-            batch = Batch((logits[start : start + 300].copy(), labels[start : start + 300]))
-            alive.add(batch)
-            most = max(most, len(alive))
-            yield batch
-            del batch
+            block = logits[start : start + 300].copy()
+            weakref.finalize(block, gone)
+            alive += 1
+            most = max(most, alive)
+            yield block, labels[start : start + 300]
+            del block
 
     source = Afresh(batches)
     found = fit_temperature(source)
-    assert source.passes <= found.iterations + 1  # the first batch alone is read once more
+    assert source.passes == found.iterations + 1  # the first batch alone is read once more
     assert found.iterations <= 5
     assert most <= 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -101,7 +102,8 @@ def _place(path: str | os.PathLike[str], write: Callable[[BinaryIO], object], fo
         check_target(target, force=force)  # someone may have made it while we wrote
         os.replace(part, target)
     except BaseException as error:  # also Ctrl-C: nothing may remain
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses even this
+            part.unlink()
         if isinstance(error, OSError):  # its own words name the temporary file, or none
             reason = error.strerror or error
             raise OSError(f"{path}: cannot be written ({reason}); choose another name or folder") from error

@@ -19,7 +19,7 @@ REACH = 80.0  # |log T| within which a temperature is searched for
 PATIENCE = 5  # points visited in vain before the limits are asked whether there is a maximum at all
 CLOSE = 1e-4  # a step in log T that need not be checked: corrected for the bend, it leaves an error below 1e-8
 FAR = 30.0  # an end of the interval this far off in log T is no end
-NEAR = 0.03  # two points between which the trend of the statistics holds beyond them
+NEAR = 1e-5  # product of the last two steps at which the trend of the first leaves an error of its size in the second
 STEADY = 1e-3  # the largest relative change to be taken from that trend
 CLOSE_START = 3e-3  # the same for a start
 CLOSE_END = 1e-3  # the same for an end of the interval, where the root of the deviance is all but linear
@@ -181,7 +181,7 @@ def _may_carry(visited: list[tuple[float, Totals]], x: float) -> bool:
     """Whether the statistics at the last two points visited tell those at x, so that a pass can be saved."""
     if visited[-1][0] == x:
         return True
-    if len(visited) < 2 or abs(visited[-1][0] - visited[-2][0]) > NEAR:
+    if len(visited) < 2 or abs((x - visited[-1][0]) * (visited[-1][0] - visited[-2][0])) > NEAR:
         return False
     last, there = visited[-1][1], _carried(visited, x)
     return bool(np.all(np.abs(there.squares - last.squares) <= STEADY * last.squares))

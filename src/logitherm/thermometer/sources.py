@@ -177,7 +177,7 @@ def make_source(
             raise ValueError(f"{[*given, 'weights, mask'][0]}: must not be given with batches, which carry their own")
         if not hasattr(logits, "__iter__"):
             raise TypeError(f"logits: must be an array or an iterable of batches; got {describe(logits)}")
-        if iter(logits) is logits:
+        if isinstance(logits, Iterator):
             raise ValueError(
                 "logits: batches must be readable more than once; got a one-shot "
                 f"{type(logits).__name__}; pass a list, a DataLoader or an object whose __iter__ starts afresh"
