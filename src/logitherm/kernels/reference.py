@@ -120,13 +120,14 @@ def merge(a: Moments, b: Moments, temperature: Array) -> Moments:
     rise = rise + xp.where(either, nothing, b.log_weight - a.log_weight)
     rise = xp.where(b_empty, xp.full_like(rise, -math.inf), xp.where(a_empty, xp.full_like(rise, math.inf), rise))
     high, low = (Moments(*(xp.where(rise > 0, u, v) for u, v in zip(p, q))) for p, q in ((b, a), (a, b)))
-    low_weight = xp.exp(-xp.abs(rise)) * (1 + low.rest)
+    step = xp.exp(xp.where(rise > 0, -rise, rise))  # not -|rise|, which has no derivative where two states tie
+    low_weight = step * (1 + low.rest)
     rest = high.rest + low_weight
     share = low_weight / (1 + rest)
     distance = xp.where(either, nothing, (high.top - low.top) + (low.gap - high.gap))  # between the mean logits
     gap = high.gap + weighted(share, distance)
     between = weighted((1 + high.rest) * share, over(distance, temperature) ** 2)
-    spread = high.spread + weighted(xp.exp(-xp.abs(rise)), low.spread) + between
+    spread = high.spread + weighted(step, low.spread) + between
     return Moments(high.top, high.log_weight, rest, gap, spread)
 
 

@@ -96,8 +96,8 @@ def search(problem: Problem, goal: Array) -> Answer:
         return value - wanted, slope
 
     eps = float(xp.finfo(z.dtype).eps)
-    unit = pool(_scale(z)) if problem.name == "mean_energy" else xp.ones_like(wanted)
-    tolerance = (2 if problem.name == "kl" else 4) * eps * xp.maximum(xp.abs(wanted), unit)
+    size = pool(_scale(z)) if problem.name == "mean_energy" else xp.ones_like(wanted)
+    tolerance = (2 if problem.name == "kl" else 4) * eps * xp.maximum(xp.abs(wanted), size)
     root = find_root(residual, start, lower, upper, value_tolerance=tolerance, step_tolerance=0.25 * eps)
     t = unit * exponential(root.x)
     t = xp.where(
