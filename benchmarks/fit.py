@@ -1,6 +1,6 @@
 """Time the fit of one temperature: ours, its peers, and the limits, side by side in one process.
 
-    python benchmarks/fit.py [--threads 2] [--rounds 5] [--only "logitherm;scikit-learn"] [--out benchmarks/results/fit.json]
+    python benchmarks/fit.py [--threads 2] [--rounds 5] [--only "logitherm;scikit-learn"] [--out results.json]
 
 Every entry runs once to warm up, then in turn with the others, `rounds` times; the median is what counts, and as a
 ratio: machines differ and are shared. The limits are one `np.sum` and one `np.max` over the logits. `python

@@ -73,6 +73,14 @@ def test_newton_is_fast_on_a_smooth_function():
     assert len(calls) <= 6
 
 
+def test_where_newton_crawls_the_bracket_is_halved():
+    """A slope ten times too steep takes a tenth of the way."""
+    found = find_root(lambda x: (x - 0.7, 0 * x + 10), np.asarray(9.0), -10.0, 10.0, step_tolerance=1e-9)
+    assert bool(found.done)
+    assert abs(float(found.x) - 0.7) < 1e-8
+    assert found.iterations <= 80
+
+
 def test_a_known_bend_makes_the_first_step_better():
     """f''/f' of exp is 1, which turns a step of second order into one of third."""
 
@@ -118,6 +126,19 @@ def test_iterations_are_bounded():
     found = find_root(lambda x: (x - 0.3, 0 * x), np.asarray(1.0), -1e300, 1e300, max_iterations=7)
     assert found.iterations == 7
     assert not bool(found.done)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_single_number_is_searched_as_an_array_is(name):
+    function, _ = FUNCTIONS[name]
+    with np.errstate(over="ignore"):
+        number, array = (
+            find_root(function, start, -10.0, 10.0, step_tolerance=1e-12)
+            for start in (np.float64(3.0), np.full(1, 3.0))
+        )
+    assert number.x == array.x[0]
+    assert number.iterations == array.iterations
+    assert bool(number.done)
 
 
 def test_no_rows():

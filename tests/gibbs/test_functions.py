@@ -124,6 +124,7 @@ def test_any_axis(function, axis, library, rng):
     assert np.array_equal(found, np.moveaxis(last, -1, axis) if function in PROBABILITIES else last)
 
 
+@without_jax
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_any_temperature_that_broadcasts(function, library, rng):
     z = library.make(rng.normal(size=(2, 3, 4)).astype(np.float32))

@@ -99,7 +99,7 @@ def search(problem: Problem, goal: Array) -> Answer:
     size = pool(_scale(z)) if problem.name == "mean_energy" else xp.ones_like(wanted)
     tolerance = (2 if problem.name == "kl" else 4) * eps * xp.maximum(xp.abs(wanted), size)
     root = find_root(residual, start, lower, upper, value_tolerance=tolerance, step_tolerance=0.25 * eps)
-    t = unit * exponential(root.x)
+    t = xp.asarray(unit * exponential(root.x), dtype=z.dtype)
     t = xp.where(
         wanted <= low,
         xp.broadcast_to(pool(cold), t.shape),

@@ -49,9 +49,9 @@ def solve_temperature(
 
     Each of these is monotone in T, so there is one answer, found by safeguarded Newton in log T. What is promised is
     the residual, not T, which is ill-conditioned near the limits: the quantity meets its target within 8 roundings of
-    the compute dtype (16 for a divergence), relative to 1 or to the target, whichever is larger, and for a mean energy
-    to the largest logit. In PyTorch and JAX the answer is differentiable in logits, target and reference temperature,
-    by the implicit function theorem; once, not twice.
+    the compute dtype (16 for a divergence), relative to the target or to 1, whichever is larger; for a mean energy, in
+    place of 1, to the mean distance of the logits from the largest. In PyTorch and JAX the answer is differentiable in
+    logits, target and reference temperature, by the implicit function theorem; once, not twice.
 
     Limits: targets run over the open range between their values at T = 0 and T = inf. A constant row has an empty
     range.
