@@ -43,9 +43,9 @@ def find_root(
     """Root x in [lower, upper] of a function that increases in x, for every row on its own.
 
     `function(x)` returns value and slope. A row is done when |value| <= value_tolerance, or when the step or the
-    bracket
-    is at most step_tolerance, in which case the step is still taken, not evaluated. A function without a sign change
-    leads to the bound. Works under JAX's jit (`start` must be of JAX then); in other libraries the loop is Python's.
+    bracket is at most step_tolerance, in which case the step is still taken, not evaluated. A function without a sign
+    change leads to the bound. Works under JAX's jit (`start` must be of JAX then); in other libraries the loop is
+    Python's.
     """
     xp = namespace(start)
     nothing = start - start

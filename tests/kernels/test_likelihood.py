@@ -1,13 +1,14 @@
 """Sums over rows against the definition, for every kind of observation, however the rows are cut."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from logitherm.kernels import likelihood, values
-from logitherm.kernels.likelihood import Observed, extremes, no_rows, totals
+from logitherm.kernels import values
+from logitherm.kernels.likelihood import Observed, expected_logits, extremes, no_rows, sampled_logits, totals
 
 INF = math.inf
 BETA = np.array([0.1, 1.0, 2.5])
@@ -17,17 +18,41 @@ KINDS = ["labels", "samples", "soft"]
 SIZES = [pytest.param(1500, 7, id="narrow"), pytest.param(300, 90, id="wide"), pytest.param(60, 9000, id="long")]
 
 
+class Rows(NamedTuple):
+    """What happened in every row, as users give it: one of the first three."""
+
+    labels: np.ndarray | None = None
+    samples: np.ndarray | None = None
+    soft: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    keep: np.ndarray | None = None
+
+
 def make(kind, n, states, rng, weights=False, keep=False):
     fields = {
         "labels": lambda: rng.integers(0, states, n),
         "samples": lambda: rng.integers(0, states, (n, 3)),
         "soft": lambda: rng.dirichlet(np.ones(states), n) * (rng.random((n, states)) < 0.8) + 1e-3,
     }
-    return Observed(
+    return Rows(
         **{kind: fields[kind]()},
         weights=rng.random(n) * 3 if weights else None,
         keep=rng.random(n) < 0.7 if keep else None,
     )
+
+
+def observed_in(z, rows):
+    """The same, as the sums take it."""
+    if rows.labels is not None:
+        return Observed(rows.labels, weights=rows.weights, keep=rows.keep)
+    if rows.soft is not None:
+        return Observed(means=expected_logits(z, rows.soft.__getitem__), weights=rows.weights, keep=rows.keep)
+    weights = (np.ones(len(z)) if rows.weights is None else rows.weights) * rows.samples.shape[1]
+    return Observed(means=sampled_logits(z, rows.samples), weights=weights, keep=rows.keep)
+
+
+def totals_of(z, rows, beta, step=1):
+    return totals(z, observed_in(z[::step], rows), beta, step)
 
 
 def by_hand(z, observed, beta):
@@ -84,7 +109,7 @@ def assert_right(found, z, observed, beta=BETA, dtype="float64"):
 def test_against_sums_by_hand(dtype, n, states, kind, weights, keep, rng, ran):
     z = (3 * rng.normal(size=(n, states))).astype(dtype)
     observed = make(kind, n, states, rng, weights, keep)
-    assert_right(totals(z, observed, BETA), z, observed, dtype=dtype)
+    assert_right(totals_of(z, observed, BETA), z, observed, dtype=dtype)
     assert ran("likelihood") >= 1
 
 
@@ -92,7 +117,7 @@ def test_against_sums_by_hand(dtype, n, states, kind, weights, keep, rng, ran):
 def test_few_values_take_the_reference(kind, rng, ran):
     z = rng.normal(size=(20, 5))
     observed = make(kind, 20, 5, rng, weights=True)
-    assert_right(totals(z, observed, BETA), z, observed)
+    assert_right(totals_of(z, observed, BETA), z, observed)
     assert ran("likelihood") == 0
 
 
@@ -100,7 +125,7 @@ def test_few_values_take_the_reference(kind, rng, ran):
 def test_temperatures_beyond_the_kernel(beta, rng, ran):
     z = rng.normal(size=(300, 90))
     observed = make("labels", 300, 90, rng)
-    found = totals(z, observed, np.array([beta]))
+    found = totals_of(z, observed, np.array([beta]))
     assert ran("likelihood") == 0
     if beta == 1e40:
         assert np.isclose(found.score[0], (z.max(axis=1) - z[np.arange(300), observed.labels]).sum())
@@ -118,7 +143,7 @@ def test_masks_and_ties(rng):
     mask = rng.random(z.shape) < 0.4
     mask[np.arange(400), observed.labels] = False
     z[mask] = -INF
-    assert_right(totals(z, observed, BETA), z, observed)
+    assert_right(totals_of(z, observed, BETA), z, observed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,7 +153,7 @@ def test_impossible_rows_are_counted_and_left_out(kind, n, states, rng):
     observed = make(kind, n, states, rng, weights=True)
     z[rng.random(z.shape) < 0.05] = -INF
     z[:, 0] = 0
-    found = totals(z, observed, BETA)
+    found = totals_of(z, observed, BETA)
     assert found.impossible > 0
     assert_right(found, z, observed)
 
@@ -138,20 +163,20 @@ def test_soft_labels_of_zero_on_forbidden_states_are_possible(rng):
     z[:, 10] = -INF
     soft = rng.dirichlet(np.ones(60), 300)
     soft[:, 10] = 0
-    found = totals(z, Observed(soft=soft), BETA)
+    found = totals_of(z, Rows(soft=soft), BETA)
     assert found.impossible == 0
-    assert_right(found, z, Observed(soft=soft))
+    assert_right(found, z, Rows(soft=soft))
 
 
 def test_hard_soft_and_sampled_labels_agree(rng):
     z = rng.normal(size=(300, 60))
     labels = rng.integers(0, 60, 300)
-    hard = totals(z, Observed(labels=labels), BETA)
-    soft = totals(z, Observed(soft=np.eye(60)[labels]), BETA)
-    once = totals(z, Observed(samples=labels[:, None]), BETA)
+    hard = totals_of(z, Rows(labels=labels), BETA)
+    soft = totals_of(z, Rows(soft=np.eye(60)[labels]), BETA)
+    once = totals_of(z, Rows(samples=labels[:, None]), BETA)
     for other in (soft, once):
         assert np.allclose(hard.sums, other.sums, rtol=1e-12)
-    twice = totals(z, Observed(samples=np.stack([labels, labels], axis=1)), BETA)
+    twice = totals_of(z, Rows(samples=np.stack([labels, labels], axis=1)), BETA)
     assert np.allclose(twice.sums[:3], 2 * hard.sums[:3], rtol=1e-12)
     assert twice.weight == 2 * hard.weight
 
@@ -162,7 +187,7 @@ def test_steps_take_every_so_manieth_row(kind, step, rng, ran):
     z = rng.normal(size=(2001, 40))
     n = len(z[::step])
     observed = make(kind, n, 40, rng, weights=True)
-    assert_right(totals(z, observed, BETA, step), z[::step], observed)
+    assert_right(totals_of(z, observed, BETA, step), z[::step], observed)
     assert ran("likelihood") >= 1
 
 
@@ -171,9 +196,10 @@ def test_steps_take_every_so_manieth_row(kind, step, rng, ran):
 def test_any_partition_of_the_rows_adds_up(kind, dtype, rng):
     z = rng.normal(size=(5000, 20)).astype(dtype)
     observed = make(kind, 5000, 20, rng, weights=True, keep=True)
-    whole = totals(z, observed, BETA)
+    whole = totals_of(z, observed, BETA)
     edges = [0, *np.sort(rng.choice(5000, 9, replace=False)), 5000]
-    parts = [totals(z[a:b], observed.take(slice(a, b)), BETA) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    seen = observed_in(z, observed)
+    parts = [totals(z[a:b], seen.take(slice(a, b)), BETA) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     for order in (parts, parts[::-1]):
         added = sum(order, start=no_rows(len(BETA)))
         # the narrow tiles of a kernel in float32 hold other rows, which changes the last digits
@@ -185,7 +211,7 @@ def test_any_partition_of_the_rows_adds_up(kind, dtype, rng):
 def test_the_totals_at_one_temperature(rng):
     z = rng.normal(size=(100, 5))
     observed = make("labels", 100, 5, rng)
-    all_of_them = totals(z, observed, BETA)
+    all_of_them = totals_of(z, observed, BETA)
     one = all_of_them.at(1)
     assert one.sums.shape == (4, 1)
     assert one.score[0] == all_of_them.score[1]
@@ -216,7 +242,7 @@ def test_any_input(given, step, rng, ran):
     z = rng.normal(size=(3000, 30)).astype(np.float32)
     x = INPUTS[given](z)
     observed = make("labels", len(z[::step]), 30, rng)
-    found = totals(x, observed, BETA, step)
+    found = totals_of(x, observed, BETA, step)
     assert ran("likelihood") >= 1
     wide = x.double().numpy() if isinstance(x, torch.Tensor) else np.asarray(x, dtype=np.float64)
     assert_right(found, wide[::step], observed, dtype="float32")
@@ -234,7 +260,7 @@ def test_a_bad_row_is_named_by_its_place_in_the_input(kind, step, keep, states, 
     z[row] = math.nan
     for x in (z, z.astype(np.float16)):
         with pytest.raises(ValueError, match=rf"logits: .*row {row} has NaN"):
-            totals(x, observed, BETA, step)
+            totals_of(x, observed, BETA, step)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -243,11 +269,10 @@ def test_extremes_are_the_scores_at_both_limits(kind, rng):
     z[rng.random(z.shape) < 0.1] = -INF
     z[:, 0] = 0
     observed = make(kind, 500, 20, rng, weights=True, keep=True)
-    cold, hot = extremes(z, observed)
-    draws = 1 if observed.samples is None else 3  # the sign is what is asked, and a row's samples count alike
-    at_limits = totals(z, observed, np.array([1e40, 0.0]))
-    assert np.isclose(cold * draws, at_limits.score[0])
-    assert np.isclose(hot * draws, at_limits.score[1])
+    cold, hot = extremes(z, observed_in(z, observed))
+    at_limits = totals_of(z, observed, np.array([1e40, 0.0]))
+    assert np.isclose(cold, at_limits.score[0])
+    assert np.isclose(hot, at_limits.score[1])
 
 
 def test_the_kernel_is_used_from_a_few_thousand_values(rng, ran):
@@ -255,5 +280,5 @@ def test_the_kernel_is_used_from_a_few_thousand_values(rng, ran):
     n = values.SMALLEST // 4 // states
     for rows, calls in ((n, 0), (n + 1, 1)):
         z = rng.normal(size=(rows, states))
-        likelihood.totals(z, make("labels", rows, states, rng), BETA)
+        totals_of(z, make("labels", rows, states, rng), BETA)
         assert ran("likelihood") == calls

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -124,3 +125,14 @@ def test_what_is_refused(source, target, error, message):
 def test_negative_weights_are_refused():
     with pytest.raises(ValueError, match="weights: must be finite and not negative"):
         effective_temperature(OTHER, Z, weights=-np.ones(400))
+
+
+def test_nothing_of_the_size_of_the_logits_is_kept():
+    z = np.random.default_rng(0).normal(size=(20_000, 500)).astype(np.float32)
+    effective_temperature(z[:300], z[:300])  # compiled, imported
+    tracemalloc.start()
+    try:
+        effective_temperature(z, z / 2)
+        assert tracemalloc.get_traced_memory()[1] < z.nbytes / 4
+    finally:
+        tracemalloc.stop()

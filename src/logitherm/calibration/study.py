@@ -204,7 +204,7 @@ def calibrate(
         nll_curve=curve,
         reliability=diagrams,
         calibrator=calibrator,
-        verdict=verdict(found, before, after),
+        verdict=verdict(found, before, after, bins),
     )
 
 
@@ -227,7 +227,7 @@ def _cross_fitted(logits: Array, labels: Array, folds: int, seed: int, zero_labe
 def _possible(logits: Array, labels: Array, temperatures: np.ndarray) -> tuple[Array, np.ndarray, np.ndarray]:
     """Rows whose label is an allowed state."""
     flat = as_labels(labels, (logits.shape[0],), logits.shape[1])
-    keep = np.flatnonzero(Observed(labels=flat).means(to_numpy(logits)) > -np.inf)
+    keep = np.flatnonzero(Observed(labels=flat).logits(to_numpy(logits)) > -np.inf)
     return logits[keep], flat[keep], temperatures[keep]
 
 

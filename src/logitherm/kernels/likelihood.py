@@ -4,6 +4,7 @@ logits kept."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,11 +18,10 @@ COPY_VALUES = 1 << 16  # values of a block that must be converted or copied befo
 
 
 class Observed(NamedTuple):
-    """What happened in every row: labels, or several samples, or soft labels; with optional weights and a row mask."""
+    """What happened in every row, a label or the mean logit of several observations; optional weights and row mask."""
 
     labels: np.ndarray | None = None  # (n,), int64
-    samples: np.ndarray | None = None  # (n, draws), int64
-    soft: np.ndarray | None = None  # (n, states)
+    means: np.ndarray | None = None  # (n,), float64; -inf where any of what was observed has probability 0
     weights: np.ndarray | None = None  # (n,), float64
     keep: np.ndarray | None = None  # (n,), bool
 
@@ -29,22 +29,31 @@ class Observed(NamedTuple):
         """What happened in some of the rows."""
         return Observed(*(None if field is None else field[rows] for field in self))
 
-    def means(self, z: np.ndarray) -> np.ndarray:
-        """Mean logit of what was observed in every row, in float64; -inf if any of it has probability 0."""
-        if self.soft is not None:
-            soft = self.soft.astype(np.float64)
-            terms = np.where(soft > 0, soft * np.where(soft > 0, z, 0.0), 0.0)
-            return terms.sum(axis=-1) / soft.sum(axis=-1)
-        labels = self.samples if self.samples is not None else self.labels[:, None]  # type: ignore[index]
-        return np.take_along_axis(z, labels, axis=-1).astype(np.float64).mean(axis=-1)
+    def logits(self, z: np.ndarray) -> np.ndarray:
+        """Observed logit of every row of `z`, in float64; -inf if it has probability 0."""
+        if self.means is not None:
+            return self.means
+        return np.take_along_axis(z, self.labels[:, None], axis=-1)[:, 0].astype(np.float64)  # type: ignore[index]
 
-    def row_weights(self) -> np.ndarray | None:
-        """Weight of every row: each of its samples counts."""
-        if self.samples is None:
-            return self.weights
-        return np.full(len(self.samples), float(self.samples.shape[1])) * (
-            1.0 if self.weights is None else self.weights
-        )
+
+def sampled_logits(z: Array, samples: np.ndarray) -> np.ndarray:
+    """Mean logit of the samples (n, draws) of every row."""
+
+    def work(rows: slice) -> np.ndarray:
+        return np.take_along_axis(to_numpy(z[rows]), samples[rows], axis=-1).astype(np.float64).mean(axis=-1)
+
+    return np.concatenate([np.empty(0), *map_blocks(work, z.shape[0], z.shape[1], COPY_VALUES)])
+
+
+def expected_logits(z: Array, probabilities: Callable[[slice], np.ndarray]) -> np.ndarray:
+    """Mean logit of every row under the probabilities of a range of rows; -inf if a forbidden state has any."""
+
+    def work(rows: slice) -> np.ndarray:
+        p = probabilities(rows).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of bad rows, which are met when the logits are read
+            return np.where(p > 0, p * np.where(p > 0, to_numpy(z[rows]), 0.0), 0.0).sum(axis=-1) / p.sum(axis=-1)
+
+    return np.concatenate([np.empty(0), *map_blocks(work, z.shape[0], z.shape[1], COPY_VALUES)])
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ def totals(z: Array, observed: Observed, inverse_temperatures: np.ndarray, step:
     """
     beta = np.asarray(inverse_temperatures, dtype=np.float64)
     n, states = math.ceil(z.shape[0] / step), z.shape[1]
-    in_place = _on_cpu(z) and _viewable(z) and observed.soft is None and observed.keep is None and _within_reach(beta)
+    in_place = _on_cpu(z) and _viewable(z) and observed.keep is None and _within_reach(beta)
 
     def work(rows: slice) -> Totals:
         part, block = z[rows.start * step : (rows.stop - 1) * step + 1], observed.take(rows)
@@ -131,7 +140,7 @@ def _viewable(z: Array) -> bool:
 
 
 def _block_totals(z: Array, step: int, observed: Observed, beta: np.ndarray, numbers: np.ndarray) -> Totals:
-    weights = observed.row_weights()
+    weights = observed.weights
     rows = math.ceil(z.shape[0] / step)
     if _on_cpu(z) and rows * z.shape[1] >= values.SMALLEST // 4 and _within_reach(beta):
         block = to_numpy(z)
@@ -142,7 +151,7 @@ def _block_totals(z: Array, step: int, observed: Observed, beta: np.ndarray, num
             read_only(block),
             step,
             read_only(no_labels if observed.labels is None else observed.labels),
-            read_only(observed.means(block[::step]) if observed.labels is None else nothing),
+            read_only(nothing if observed.means is None else observed.means),
             read_only(nothing if weights is None else weights),
             beta,
             out,
@@ -150,23 +159,21 @@ def _block_totals(z: Array, step: int, observed: Observed, beta: np.ndarray, num
         if bad >= 0:
             raise_bad_row("logits", int(numbers[bad // step]), float(np.max(block[bad])), ())
         values.ran["likelihood"] += 1
-        possible = observed.means(block[::step]) > -np.inf if impossible else slice(None)
+        possible = observed.logits(block[::step]) > -np.inf if impossible else slice(None)
         weight = float(rows - impossible if weights is None else weights[possible].sum())
         return Totals(out.T, weight, rows - impossible, impossible)
-    return _reference_totals(z[::step], observed, weights, beta, numbers)
+    return _reference_totals(z[::step], observed, beta, numbers)
 
 
-def _reference_totals(
-    z: Array, observed: Observed, weights: np.ndarray | None, beta: np.ndarray, numbers: np.ndarray
-) -> Totals:
+def _reference_totals(z: Array, observed: Observed, beta: np.ndarray, numbers: np.ndarray) -> Totals:
     """The definition, in float64."""
     xp = namespace(z)
     z = xp.astype(z, xp.float64)
     top = xp.max(z, axis=-1)
     require_rows(top, numbers=numbers)
-    seen = observed.means(to_numpy(z))
+    seen = observed.logits(to_numpy(z))
     possible = seen > -np.inf
-    weights = np.where(possible, 1.0 if weights is None else weights, 0.0)
+    weights = np.where(possible, 1.0 if observed.weights is None else observed.weights, 0.0)
     out = np.zeros((len(beta), 4))
     for b, inverse in enumerate(beta):
         seen_here = np.where(possible, seen, to_numpy(top))
@@ -195,7 +202,7 @@ def extremes(z: Array, observed: Observed) -> tuple[float, float]:
 
     def work(rows: slice) -> tuple[float, float]:
         part, block = to_numpy(z[rows]).astype(np.float64), observed.take(rows)
-        seen = block.means(part)
+        seen = block.logits(part)
         keep = seen > -np.inf if block.keep is None else (seen > -np.inf) & block.keep
         allowed = part > -np.inf
         weight = np.where(keep, 1.0 if block.weights is None else block.weights, 0.0)

@@ -10,7 +10,7 @@ import numpy as np
 from logitherm import kernels
 from logitherm._array import Array, as_logits, describe, require_rows, to_numpy
 from logitherm._labels import as_weights
-from logitherm.kernels.likelihood import Observed
+from logitherm.kernels.likelihood import Observed, expected_logits
 from logitherm.kernels.threads import blocks
 from logitherm.thermometer.fit import TemperatureFit, fit_source
 from logitherm.thermometer.sources import ArraySource
@@ -94,19 +94,21 @@ def effective_temperature(source: Array, target: Array, *, weights: Any = None, 
     rows, goals = (to_numpy(v).reshape(-1, z.shape[-1]) for v in (z, goal))
     n, states = rows.shape
     w = as_weights(weights, tuple(z.shape[:-1]))
-    soft, clash = np.empty(rows.shape, dtype=np.float64), np.empty(n, dtype=bool)
-    for block in blocks(n, states, BLOCK_VALUES):
+
+    def probabilities(block: slice) -> np.ndarray:
         for name, part in (("source", rows[block]), ("target", goals[block])):
             require_rows(part.max(axis=-1), name, numbers=np.arange(block.start, block.stop))
-        soft[block] = _probabilities(goals[block], 1.0)
-        clash[block] = ((rows[block] == -np.inf) & (soft[block] > 0)).any(axis=-1)
+        return _probabilities(goals[block], 1.0)
+
+    means = expected_logits(rows, probabilities)
+    clash = means == -np.inf
     if clash.any():
         raise ValueError(
             f"source: must allow every state that the target allows; {int(clash.sum())} of {n} rows forbid one, "
             f"first row {int(clash.argmax())} (the divergence is infinite at every T); mask both or neither"
         )
     found: TemperatureFit = fit_source(
-        ArraySource(rows, Observed(soft=soft, weights=w)), drawn=False, zero_labels="raise", confidence=0.95
+        ArraySource(rows, Observed(means=means, weights=w)), drawn=False, zero_labels="raise", confidence=0.95
     )
     weight = np.ones(n) if w is None else w
     before, after = (_divergence(rows, goals, weight, t) for t in (1.0, found.temperature))

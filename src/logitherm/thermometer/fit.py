@@ -92,9 +92,8 @@ def fit_temperature(
     """The temperature T at which softmax(logits / T) makes what was observed most likely.
 
     The negative log-likelihood is convex in 1/T; its derivative there is the sum over rows of <z>_T - z_observed. It
-    is solved
-    by safeguarded Newton in log T from a start on a sample of the rows, usually in two passes over all of them.
-    Rows are read in blocks, so the extra memory does not grow with the input.
+    is solved by safeguarded Newton in log T from a start on a sample of the rows, usually in two passes over all of
+    them. Rows are read in blocks, so the extra memory does not grow with the input.
 
     Limits: rows whose labels all are the largest logit give T = 0 (`at_bound="zero"`), logits without signal
     T = inf (`"infinite"`).

@@ -22,7 +22,15 @@ from logitherm._array import (
     to_numpy,
 )
 from logitherm._labels import as_labels, as_weights
-from logitherm.kernels.likelihood import Observed, Totals, extremes, no_rows, totals
+from logitherm.kernels.likelihood import (
+    Observed,
+    Totals,
+    expected_logits,
+    extremes,
+    no_rows,
+    sampled_logits,
+    totals,
+)
 
 SHARE, FEWEST_ROWS = 8, 256  # a fit starts on an eighth of the rows if that leaves enough of them
 SAME = 1e-4  # relative change of the sum of observed logits from pass to pass that may be a model's rounding
@@ -56,7 +64,7 @@ class ArraySource:
 
     def mark(self) -> np.ndarray:
         """Sum of the observed logits, and of their magnitudes: by this much a batch is known again."""
-        seen = self.observed.means(to_numpy(self.logits))
+        seen = self.observed.logits(to_numpy(self.logits))
         counted = np.isfinite(seen) if self.observed.keep is None else np.isfinite(seen) & self.observed.keep
         return np.array([seen[counted].sum(), np.abs(seen[counted]).sum()])
 
@@ -241,13 +249,15 @@ def _array_source(
         keep=None if keep is None else keep.reshape(-1),
     )
     if soft_labels is not None:
-        observed = observed._replace(soft=_soft_labels(soft_labels, batch, states, observed.keep))
+        soft = _soft_labels(soft_labels, batch, states, observed.keep)
+        observed = observed._replace(means=expected_logits(z, soft.__getitem__))
     elif samples is not None:
         drawn = to_numpy(as_array(_where_kept(samples, "samples", keep), "samples"))
         if drawn.ndim != len(batch) + 1 or drawn.shape[:-1] != batch or drawn.shape[-1] == 0:
             raise ValueError(f"samples: must have the shape {batch} + (draws,); got {describe(drawn)}")
-        flat = as_labels(drawn, drawn.shape, states)
-        observed = observed._replace(samples=flat.reshape(z.shape[0], -1))
+        flat = as_labels(drawn, drawn.shape, states).reshape(len(z), -1)
+        each = np.ones(len(z)) if observed.weights is None else observed.weights
+        observed = observed._replace(means=sampled_logits(z, flat), weights=each * flat.shape[1])  # every draw counts
     else:
         observed = observed._replace(labels=as_labels(_where_kept(labels, "labels", keep), batch, states))
     return ArraySource(z, observed)

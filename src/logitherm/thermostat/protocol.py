@@ -26,8 +26,8 @@ class Temperature(Protocol):
     """Anything that says which temperature a batch of logits shall have.
 
     Every `temperature=` of the library takes a number, an array that broadcasts against the batch (a learned
-    parameter, for
-    instance), or an object with this one method: a schedule, a set point, a table of groups, or one of your own.
+    parameter, for instance), or an object with this one method: a schedule, a set point, a table of groups, or one of
+    your own.
 
     Examples
     --------
