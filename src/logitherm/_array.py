@@ -128,9 +128,9 @@ def as_array(x: Any, name: str) -> Array:
     try:
         values = np.asarray(x)
     except ValueError as error:
-        raise ValueError(f"{name}: rows must have the same length; got {type(x).__name__}") from error
+        raise ValueError(f"{name}: rows must have the same length; got {type(x).__name__}; pad with -inf") from error
     if values.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: must be an array of numbers; got {describe(x)}")
+        raise TypeError(f"{name}: must be an array of numbers; got {describe(x)}; convert it to one")
     return values
 
 
@@ -145,9 +145,11 @@ def as_logits(logits: Any, axis: int = -1, name: str = "logits") -> Array:
     if z.ndim == 0:
         raise ValueError(f"{name}: must have an axis of states; got {describe(z)}; reshape to (1, states)")
     if not -z.ndim <= axis < z.ndim:
-        raise ValueError(f"axis: must name an axis of {name}; got {axis} for {describe(z)}")
+        raise ValueError(
+            f"axis: must name an axis of {name}; got {axis} for {describe(z)}; give one of -{z.ndim} to {z.ndim - 1}"
+        )
     if z.shape[axis] == 0:
-        raise ValueError(f"{name}: must have at least one state; got {describe(z)}")
+        raise ValueError(f"{name}: must have at least one state; got {describe(z)}; axis names that of the states")
     if axis not in (-1, z.ndim - 1):
         z = xp.moveaxis(z, axis, -1)
     return xp.astype(z, xp.float32) if kind in HALF_TYPES else z
@@ -212,7 +214,8 @@ def as_temperature(temperature: Any, z: Array, check: bool | None = None, step: 
         return xp.broadcast_to(t, batch)
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"temperature: must broadcast against the batch {batch}; got shape {tuple(t.shape)}"
+            f"temperature: must broadcast against the batch {batch}; got shape {tuple(t.shape)}; "
+            "give one number or one a row"
         ) from error
 
 
@@ -252,12 +255,13 @@ def as_log_prior(log_prior: Any, z: Array, check: bool | None = None) -> Array |
         q = xp.broadcast_to(q, tuple(z.shape))
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"log_prior: must broadcast against the logits {tuple(z.shape)}; got {describe(log_prior)}"
+            f"log_prior: must broadcast against the logits {tuple(z.shape)}; got {describe(log_prior)}; "
+            "give one log weight a state"
         ) from error
     if should_check(check, z, q):
         bad = xp.isnan(q) | (q == xp.inf)
         if bool(xp.any(bad)):
-            raise ValueError(f"log_prior: must be finite or -inf; got NaN or +inf at index {first_true(bad)}")
+            raise ValueError(f"log_prior: must be finite or -inf; got NaN or +inf at index {first_true(bad)}; mend it")
     return q
 
 

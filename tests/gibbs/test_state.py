@@ -211,6 +211,10 @@ class TestMistakes:
         with pytest.raises(ValueError, match=r"other: must have the batch shape \(2, 3\); got \(3,\)"):
             a.merge(b)
 
+    def test_no_state_at_all(self, z, make):
+        with pytest.raises(TypeError, match="other: must be a GibbsState; got int 3"):
+            GibbsState.from_logits(make(z)).merge(3)
+
     def test_bad_rows(self, z, make):
         for bad, what in ((math.nan, "NaN"), (INF, r"\+inf")):
             z[1, 2, 0] = bad

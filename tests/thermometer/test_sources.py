@@ -346,3 +346,8 @@ def test_batches_that_cannot_be_fitted(data, batches, error, message):
 def test_what_goes_with_rows_is_refused_beside_batches(name, data):
     with pytest.raises(ValueError, match=f"{name}.*: must not be given with batches"):
         fit_temperature([data], **{name: data[1]})
+
+
+def test_a_model_must_be_callable():
+    with pytest.raises(TypeError, match="model: must be callable, inputs to logits; got int 3"):
+        fit_temperature([(np.zeros((2, 3)), np.zeros(2, dtype=int))], model=3)

@@ -65,3 +65,17 @@ def test_one_temperature_a_group():
 def test_errors_of_groups(table, groups, error, message):
     with pytest.raises(error, match=message):
         PerGroup(table, groups).resolve(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({}, "give exactly one; got none"),
+        ({"entropy": 0.5, "kl": 0.1}, r"give exactly one; got \['entropy', 'kl'\]"),
+        ({"kl": 0.1}, "side: must be 'hot' or 'cold' with kl"),
+        ({"entropy": 0.5, "out_of_range": "clip"}, "out_of_range: must be 'raise' or 'limit'; got 'clip'"),
+    ],
+)
+def test_a_set_point_is_refused_when_it_is_made(options, rule):
+    with pytest.raises(ValueError, match=rule):
+        SetPoint(**options)

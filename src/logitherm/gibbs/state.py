@@ -105,9 +105,13 @@ class GibbsState:
 
         Raises
         ------
+        TypeError
+            Anything that is not a state.
         ValueError
             States of different temperature or batch shape.
         """
+        if not isinstance(other, GibbsState):
+            raise TypeError(f"other: must be a GibbsState; got {describe(other)}; build it with GibbsState.from_logits")
         if tuple(self.top.shape) != tuple(other.top.shape):
             raise ValueError(f"other: must have the batch shape {tuple(self.top.shape)}; got {tuple(other.top.shape)}")
         if not is_traced(self.temperature) and not is_traced(other.temperature):

@@ -174,13 +174,14 @@ def fit_source(source: Source, *, drawn: bool, zero_labels: str, confidence: flo
     search = Search(source, quantile if drawn else None)
     found = search.root()
     first = next(iter(search.seen.values()))
-    if first.rows == 0 or first.weight <= 0:
-        raise ValueError(f"logits: must hold at least one row to fit; got {first.rows} with weight {first.weight}")
     if first.impossible and zero_labels == "raise":
         raise ValueError(
             f"labels: must be possible; {first.impossible} of {first.impossible + first.rows} rows have a label of "
             "logit -inf (probability 0 at every T); mend them or pass zero_labels='exclude'"
         )
+    if first.rows == 0 or first.weight <= 0:
+        left = f" after {first.impossible} impossible ones" if first.impossible else ""
+        raise ValueError(f"logits: must hold at least one row of positive weight to fit; got none{left}; add rows")
     base: dict[str, Any] = {
         "confidence": confidence,
         "nll_before": search.nll_one / first.weight,

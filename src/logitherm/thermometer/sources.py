@@ -94,7 +94,7 @@ class BatchSource:
             if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
                 raise ValueError(
                     "logits: batches must be (logits, labels) or (logits, labels, weights); "
-                    f"batch {number} is {describe(batch)}"
+                    f"batch {number} is {describe(batch)}; yield tuples"
                 )
             logits, labels, *weights = batch
             if self.model is not None:
@@ -191,6 +191,9 @@ def make_source(
                 f"{type(logits).__name__}; pass a list, a DataLoader or an object whose __iter__ starts afresh"
             )
 
+        if model is not None and not callable(model):
+            raise TypeError(f"model: must be callable, inputs to logits; got {describe(model)}; pass the model itself")
+
         def build(batch: Any, batch_labels: Any, batch_weights: Any = None) -> ArraySource:
             unweighted = batch_weights is not None and not np.any(to_numpy(as_array(batch_weights, "weights")))
             batch_mask = np.zeros(np.shape(batch_labels), dtype=bool) if unweighted else None
@@ -240,7 +243,7 @@ def _array_source(
     if mask is not None:
         keep = to_numpy(as_array(mask, "mask"))
         if keep.dtype != np.bool_ or keep.shape != batch:
-            raise ValueError(f"mask: must be bool of the batch shape {batch}; got {describe(keep)}")
+            raise ValueError(f"mask: must be bool of the batch shape {batch}; got {describe(keep)}; True keeps a row")
     if ignore_index is not None:
         counted = to_numpy(as_array(labels, "labels")) != ignore_index
         keep = counted if keep is None or counted.shape != batch else keep & counted
@@ -254,7 +257,9 @@ def _array_source(
     elif samples is not None:
         drawn = to_numpy(as_array(_where_kept(samples, "samples", keep), "samples"))
         if drawn.ndim != len(batch) + 1 or drawn.shape[:-1] != batch or drawn.shape[-1] == 0:
-            raise ValueError(f"samples: must have the shape {batch} + (draws,); got {describe(drawn)}")
+            raise ValueError(
+                f"samples: must have the shape {batch} + (draws,); got {describe(drawn)}; one draw a row is labels"
+            )
         flat = as_labels(drawn, drawn.shape, states).reshape(len(z), -1)
         each = np.ones(len(z)) if observed.weights is None else observed.weights
         observed = observed._replace(means=sampled_logits(z, flat), weights=each * flat.shape[1])  # every draw counts
@@ -277,7 +282,9 @@ def _soft_labels(soft_labels: Any, batch: tuple[int, ...], states: int, keep: np
     """Distributions over the states, one for every row that is kept."""
     soft = to_numpy(as_array(soft_labels, "soft_labels"))
     if soft.dtype.kind != "f" or soft.shape != (*batch, states):
-        raise ValueError(f"soft_labels: must be floating of shape {(*batch, states)}; got {describe(soft)}")
+        raise ValueError(
+            f"soft_labels: must be floating of shape {(*batch, states)}; got {describe(soft)}; class numbers are labels"
+        )
     soft = soft.reshape(-1, states)
     total = soft.sum(axis=-1, dtype=np.float64)
     tolerance = 2e-3 if soft.dtype == np.float16 else 1e-4
@@ -286,6 +293,6 @@ def _soft_labels(soft_labels: Any, batch: tuple[int, ...], states: int, keep: np
         row = int(np.argmax(bad))
         raise ValueError(
             f"soft_labels: rows must be probabilities that sum to 1; {int(bad.sum())} rows are not, "
-            f"first row {row} (sum {total[row]:.6g})"
+            f"first row {row} (sum {total[row]:.6g}); divide each by its sum"
         )
     return soft

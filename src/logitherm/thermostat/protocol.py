@@ -18,7 +18,7 @@ from logitherm._array import (
     to_numpy,
 )
 from logitherm._labels import place
-from logitherm.thermostat.setpoint import solve_temperature
+from logitherm.thermostat.setpoint import require_one_target, solve_temperature
 
 
 @runtime_checkable
@@ -76,6 +76,10 @@ class SetPoint:
     pooled: bool = False
     reference_temperature: Any = 1.0
     out_of_range: str = "limit"
+
+    def __post_init__(self) -> None:
+        targets = {name: getattr(self, name) for name in ("entropy", "mean_energy", "top_probability", "kl")}
+        require_one_target(targets, self.side, self.out_of_range)
 
     def resolve(self, logits: Array, step: Any = None) -> Array:
         return solve_temperature(logits, **vars(self))

@@ -108,18 +108,15 @@ def solve_temperature(
     >>> logitherm.entropy(z, t).round(6).tolist()
     [0.5, 0.5]
     """
-    name, target = _one_target(entropy=entropy, mean_energy=mean_energy, top_probability=top_probability, kl=kl)
-    if (side is not None) != (name == "kl") or side not in (None, "hot", "cold"):
-        raise ValueError(f"side: must be 'hot' or 'cold' with kl, and absent otherwise; got {side!r} with {name}")
-    if out_of_range not in ("raise", "limit"):
-        raise ValueError(f"out_of_range: must be 'raise' or 'limit'; got {out_of_range!r}")
+    targets = {"entropy": entropy, "mean_energy": mean_energy, "top_probability": top_probability, "kl": kl}
+    name = require_one_target(targets, side, out_of_range)
     if log_prior is not None and name == "top_probability":
         raise ValueError("log_prior: must be absent with top_probability, which need not be monotone under a prior")
     z = as_logits(logits, axis)
     xp = namespace(z)
     batch = tuple(z.shape[:-1])
     q = as_log_prior(log_prior, z, check)
-    goal = _as_target(name, target, z, () if pooled else batch)
+    goal = _as_target(name, targets[name], z, () if pooled else batch)
     t0 = as_temperature(reference_temperature, z, check)
     if q is not None:
         z = xp.where(q > -math.inf, z, xp.full_like(z, -math.inf))
@@ -142,11 +139,16 @@ def solve_temperature(
     return _attach(problem, goal, t, inside)
 
 
-def _one_target(**targets: Any) -> tuple[str, Any]:
-    given = {name: value for name, value in targets.items() if value is not None}
+def require_one_target(targets: dict[str, Any], side: str | None, out_of_range: str) -> str:
+    """The name of the one target that is given, with options that fit it."""
+    given = [name for name, value in targets.items() if value is not None]
     if len(given) != 1:
-        raise ValueError(f"entropy, mean_energy, top_probability, kl: give exactly one; got {sorted(given) or 'none'}")
-    return next(iter(given.items()))
+        raise ValueError(f"{', '.join(targets)}: give exactly one; got {given or 'none'}")
+    if (side is not None) != (given == ["kl"]) or side not in (None, "hot", "cold"):
+        raise ValueError(f"side: must be 'hot' or 'cold' with kl, and absent otherwise; got {side!r} with {given[0]}")
+    if out_of_range not in ("raise", "limit"):
+        raise ValueError(f"out_of_range: must be 'raise' or 'limit'; got {out_of_range!r}")
+    return given[0]
 
 
 def _as_target(name: str, target: Any, z: Array, shape: tuple[int, ...]) -> Array:
