@@ -213,6 +213,20 @@ def contents(contents_of):
     return contents_of("overconfident")
 
 
+@pytest.fixture(params=[1e-7, 1e7], ids=["tiny", "huge"])
+def far_contents(request, contents_of):
+    """A study whose temperatures are far from 1, as of logits in other units."""
+    contents, scale = contents_of("overconfident"), request.param
+    fit, grid, curve = contents["fit"], contents["reliability"]["grid"], contents["nll_curve"]
+    for name in ("temperature", "standard_error", "sandwich_error"):
+        fit[name] *= scale
+    fit["interval"] = [scale * t for t in fit["interval"]]
+    for owner in (grid, curve):  # stretched towards the fit; what is drawn over them need not belong to them
+        owner["temperature"] = [t**8 if (t < 1) == (scale < 1) else t for t in owner["temperature"]]
+    contents["verdict"] = [f"The best temperature is T = {fit['temperature']:.3g}."]
+    return contents
+
+
 @pytest.fixture
 def wrap():
     """From contents to the object that `render_report` takes."""

@@ -172,6 +172,14 @@ def test_every_table_exports_as_json_and_figures_as_svg(visit, contents):
     assert text.startswith("<svg")
 
 
+def test_figures_are_exported_light_from_a_dark_page(visit, contents):
+    page = visit(contents, scheme="dark")
+    for name in ("nll-curve", "slider-diagram"):
+        _, text = download(page, f'button[data-export="svg"][data-figure="{name}"]')
+        assert "rgb(255, 255, 255)" in text
+        assert "rgb(23, 28, 35)" not in text, "the surface of the dark theme"
+
+
 CHARTS_FIT = """() => [...document.querySelectorAll(".chart")].every(
     (chart) => Math.abs(chart.clientWidth - chart.querySelector("svg").clientWidth) <= 1)"""
 OUTSIDE = """() => [...document.querySelectorAll("main *")].filter((element) =>
@@ -187,6 +195,30 @@ def test_nothing_overflows(visit, any_contents, first):
         until(page, CHARTS_FIT)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(OUTSIDE) == []
+
+
+def test_far_temperatures_do_not_overflow(visit, far_contents):
+    page = visit(far_contents, width=390)
+    for width in (390, 360):
+        page.set_viewport_size({"width": width, "height": 900})
+        until(page, CHARTS_FIT)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(OUTSIDE) == []
+        inside = page.evaluate("""() => {
+            const card = document.getElementById("temperature").getBoundingClientRect();
+            return [...document.querySelectorAll(".gauge *")].map((e) => e.getBoundingClientRect())
+                .every((box) => box.left >= card.left && box.right <= card.right); }""")
+        assert inside
+
+
+@pytest.mark.parametrize("width", [390, 360])
+def test_slider_reading_and_diagram_share_the_screen_of_a_phone(visit, contents, width):
+    page = visit(contents, width=width)
+    until(page, CHARTS_FIT)
+    top = page.locator("#readout").bounding_box()["y"]
+    diagram = page.locator("#slider-diagram").bounding_box()
+    assert top < page.locator("#slider").bounding_box()["y"] < diagram["y"]
+    assert diagram["y"] + diagram["height"] - top < 560
 
 
 def test_long_names_do_not_overflow(visit, contents):

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from logitherm.report import figures
+from logitherm.report import figures, words
 
 
 def by_meta(figure):
@@ -55,13 +55,23 @@ def test_impossible_confidences_are_shaded_for_few_classes(contents, classes, wo
     assert len(figure.layout.shapes) == len(noted)
 
 
-def test_histogram_puts_before_and_after_side_by_side(contents):
+def test_histogram_bars_fill_their_bins(contents):
     before, after = contents["reliability"]["before"], contents["reliability"]["after"]
-    traces = by_meta(figures.confidence_histogram(before, after))
-    assert list(traces["before"].y) == before["count"]
-    assert list(traces["after"].y) == after["count"]
-    for left, right, edge in zip(traces["before"].x, traces["after"].x, before["edges"][1:], strict=True):
-        assert left < right < edge
+    figure = figures.confidence_histogram(before, after)
+    traces = by_meta(figure)
+    assert figure.layout.barmode == "overlay"
+    for name, diagram in (("before", before), ("after", after)):
+        assert [n or 0 for n in traces[name].y] == diagram["count"]
+        spans = [(x - w / 2, x + w / 2) for x, w in zip(traces[name].x, traces[name].width, strict=True)]
+        assert [low for low, _ in spans] == pytest.approx(before["edges"][:-1])
+        assert [high for _, high in spans] == pytest.approx(before["edges"][1:])
+
+
+@pytest.mark.parametrize("rows", [1, 3, 6])
+def test_a_few_rows_are_counted_in_whole_ones(contents, rows):
+    diagram = contents["reliability"]["before"]
+    diagram["count"] = [0] * (len(diagram["count"]) - 1) + [rows]
+    assert figures.confidence_histogram(diagram, diagram).layout.yaxis.dtick == 1
 
 
 def test_likelihood_marks_one_and_the_fit_and_shades_the_interval(contents):
@@ -94,6 +104,24 @@ def test_likelihood_shows_the_curve_around_what_it_marks(any_contents):
     if any_contents["fit"]["temperature"]:
         assert low < math.log10(any_contents["fit"]["temperature"]) < high
     assert len(figure.layout.xaxis.tickvals) >= 3
+
+
+def test_far_temperatures_have_few_ticks_and_labels_inside(far_contents):
+    fit = far_contents["fit"]
+    figure = figures.likelihood(far_contents["nll_curve"], fit)
+    axis = figure.layout.xaxis
+    assert 3 <= len(axis.tickvals) <= 7
+    assert set(axis.ticktext) <= {words.as_power(k) for k in range(-12, 13)}
+    before, after = figure.layout.annotations
+    assert after.text == f"fitted<br>T = {words.as_temperature(fit['temperature'], fit)}"
+    assert (before.xanchor, after.xanchor) == (("left", "right") if fit["temperature"] > 1 else ("right", "left"))
+
+
+def test_likelihood_over_orders_of_magnitude_has_a_log_axis(contents):
+    contents["nll_curve"]["nll"] = [1e5 * v for v in contents["nll_curve"]["nll"]]
+    axis = figures.likelihood(contents["nll_curve"], contents["fit"]).layout.yaxis
+    assert axis.type == "log"
+    assert "log scale" in axis.title.text
 
 
 def test_likelihood_survives_undefined_values(contents):

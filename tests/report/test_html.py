@@ -84,7 +84,7 @@ def test_what_is_said(contents, wrap):
     assert f"T = {fit['temperature']:.2f}" in text
     assert f"{fit['interval'][0]:.2f} to {fit['interval'][1]:.2f}" in text
     for name in ("standard_error", "sandwich_error"):
-        assert f"{fit[name]:.3f}" in text
+        assert f"{fit[name]:.3g}" in text
     for score in ("Accuracy", "Negative log-likelihood", "Brier score", "ECE", "Maximum calibration error"):
         assert score in text
     assert "logitherm apply calibrator.json logits.npz -o probs.npz" in text
@@ -108,8 +108,30 @@ def test_a_bound_is_said_and_not_given_as_a_number(contents_of, wrap, kind, head
     text = Page(render_report(wrap(contents_of(kind)))).text
     assert heading in text
     assert "No finite temperature was fitted" in text
+    assert "There is nothing here to apply" in text
     assert "Or divide the logits by" not in text
+    assert "logitherm apply" not in text
     assert re.search(r'class="tick" style="left:(0|100)\.0%">(0|∞)<', render_report(wrap(contents_of(kind))))
+
+
+def test_far_temperatures_are_powers_of_ten(far_contents, wrap):
+    page = Page(render_report(wrap(far_contents)))
+    power = "10\u207b\u2077" if far_contents["fit"]["temperature"] < 1 else "10\u2077"
+    found = far_contents["verdict"][0].split("=")[1].split("e")[0].strip()
+    assert page.text.count(f"T = {found} \u00d7 {power}") >= 3, "verdict, heading and table"
+    assert not re.search(r"\de[+-]?\d", page.text)
+    ticks = [attrs for tag, attrs in page.elements if attrs.get("class") == "tick"]
+    assert 3 <= len(ticks) <= 7
+
+
+def test_a_score_is_written_alike_in_table_and_slider(contents, wrap):
+    page, grid = Page(render_report(wrap(contents))), contents["reliability"]["grid"]
+    reading = page.data["readings"][grid["temperature"].index(1.0)]
+    assert reading["temperature"] == "1.00"
+    for key in ("ece", "nll", "brier"):
+        value = contents["before"][key]["value"]
+        assert reading[key] == (f"{100 * value:.2f}\u00a0%" if key == "ece" else f"{value:.4f}")
+        assert reading[key].replace("\u00a0", " ") in page.text
 
 
 def test_zero_labels_and_no_convergence_are_said(contents, wrap):

@@ -14,23 +14,21 @@ def plain(text):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "decimals"),
-    [(1.98, 2.16, 2), (1.3, 3.1, 1), (100.0, 130.0, 0), (0.0130, 0.0141, 4), (1.0, 1.0, None), (None, 2.0, None)],
-)
-def test_decimals_show_the_width_to_two_digits(low, high, decimals):
-    assert words.decimals_of(low, high) == decimals
-
-
-@pytest.mark.parametrize(
     ("value", "decimals", "text"),
     [
         (None, 2, "undefined"),
         (2.0712, 2, "2.07"),
         (-0.5, 1, "\u22120.5"),
         (0.862, None, "0.862"),
-        (1.23e-30, None, "1.23 \u00d7 10<sup>\u221230</sup>"),
-        (4.5e-7, None, "4.5 \u00d7 10<sup>\u22127</sup>"),
-        (6e12, None, "6 \u00d7 10<sup>12</sup>"),
+        (0.3, None, "0.300"),
+        (123.4, None, "123"),
+        (1234.5, None, "1234"),
+        (0.0, None, "0"),
+        (4405358.31, 4, "4.41 \u00d7 10\u2076"),
+        (1.23e-30, None, "1.23 \u00d7 10\u207b\u00b3\u2070"),
+        (4.5e-7, None, "4.50 \u00d7 10\u207b\u2077"),
+        (4.5e-7, 4, "0.0000"),
+        (6e12, None, "6.00 \u00d7 10\u00b9\u00b2"),
     ],
 )
 def test_numbers(value, decimals, text):
@@ -47,11 +45,13 @@ def test_counts():
     [
         (fit(2.0712, [1.98, 2.16]), "T = 2.07", "1.98 to 2.16"),
         (fit(2.0712, None), "T = 2.07", "No interval"),
-        (fit(3e-8, [2e-8, 4e-8]), "T = 3 \u00d7 10<sup>\u22128</sup>", "2 \u00d7 10<sup>\u22128</sup> to 4"),
-        (fit(None, [None, 0.4], "zero"), "T \u2192 0", "0 to 0.4"),
-        (fit(None, [0.0, 0.4], "zero"), "T \u2192 0", "0 to 0.4"),
+        (fit(1.3667, [1.36641, 1.36702]), "T = 1.3667", "1.3664 to 1.3670"),
+        (fit(0.3, [0.25, 0.401]), "T = 0.300", "0.250 to 0.401"),
+        (fit(3e-8, [2e-8, 4e-8]), "T = 3.00 \u00d7 10\u207b\u2078", "2.00 \u00d7 10\u207b\u2078 to 4.00"),
+        (fit(None, [None, 0.4], "zero"), "T \u2192 0", "0 to 0.400"),
+        (fit(None, [0.0, 0.4], "zero"), "T \u2192 0", "0 to 0.400"),
         (fit(None, [45.8, None], "infinite"), "T \u2192 \u221e", "45.8 to \u221e"),
-        (fit(4.2, [1.7, None]), "T = 4.2", "1.7 to \u221e"),
+        (fit(4.2, [1.7, None]), "T = 4.20", "1.70 to \u221e"),
         (fit(None, None), "no temperature", "No interval"),
     ],
 )

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import plotly.graph_objects as go  # type: ignore[import-untyped, unused-ignore]
 
+from logitherm.report.words import as_power, as_temperature, fitted_temperature
+
 ThemeName = Literal["light", "dark"]
 Role = Literal["before", "after", "live"]
 
@@ -242,7 +244,7 @@ def reliability(
 def confidence_histogram(
     before: Mapping[str, Any], after: Mapping[str, Any], *, theme: ThemeName = "light"
 ) -> go.Figure:
-    """How many rows fall in each bin of confidence, before and after side by side.
+    """How many rows fall in each bin of confidence, before and after on top of each other.
 
     Parameters
     ----------
@@ -257,24 +259,24 @@ def confidence_histogram(
         Two bar traces with `meta` "before" and "after".
     """
     look = THEMES[theme]
-    traces = []
-    pairs: list[tuple[Role, Mapping[str, Any], int]] = [("before", before, -1), ("after", after, 1)]
-    for role, diagram, side in pairs:
-        edges = diagram["edges"]
-        traces.append(
-            go.Bar(
-                meta=role,
-                name=role,
-                x=[m + side * 0.22 * w for m, w in zip(_midpoints(edges), _widths(edges), strict=True)],
-                y=diagram["count"],
-                width=[0.42 * w for w in _widths(edges)],
-                customdata=[[low, high] for low, high in itertools.pairwise(edges)],
-                marker={"color": look.line[role], "line": {"width": 0}},
-                hovertemplate=(
-                    role + ": %{y:,} rows<br>confidence %{customdata[0]:.1%} to %{customdata[1]:.1%}<extra></extra>"
-                ),
-            )
+    edges = before["edges"]
+    roles: dict[Role, Mapping[str, Any]] = {"before": before, "after": after}
+    traces = [
+        go.Bar(
+            meta=role,
+            name=role,
+            x=_midpoints(edges),
+            y=[n or None for n in diagram["count"]],  # no line along the axis where there are no rows
+            width=_widths(edges),
+            customdata=[[low, high] for low, high in itertools.pairwise(edges)],
+            marker={"color": look.soft[role], "line": {"width": 2, "color": look.line[role]}},
+            hovertemplate=(
+                role + ": %{y:,} rows<br>confidence %{customdata[0]:.1%} to %{customdata[1]:.1%}<extra></extra>"
+            ),
         )
+        for role, diagram in roles.items()
+    ]
+    few = max(*before["count"], *after["count"]) <= 6  # then Plotly would mark halves of a row
     layout = look.layout(
         height=380,
         barmode="overlay",
@@ -284,7 +286,7 @@ def confidence_histogram(
             tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1],
             tickformat=".0%",
         ),
-        yaxis=look.axis("rows", rangemode="tozero", tickformat="~s", nticks=6),
+        yaxis=look.axis("rows", rangemode="tozero", tickformat="~s", nticks=6, dtick=1 if few else None),
     )
     return go.Figure(data=traces, layout=layout)
 
@@ -294,6 +296,32 @@ def _temperature_window(temperatures: Sequence[float], marked: Sequence[float]) 
     low = max(min(temperatures), min(marked) / 3)
     high = min(max(temperatures), max(marked) * 3)
     return (low, high) if low < high else (min(temperatures), max(temperatures))
+
+
+def _temperature_ticks(left: float, right: float) -> dict[str, list[Any]]:
+    """Round temperatures for a log axis, few enough to stand side by side on a phone."""
+    fine = [(m * 10.0**k, f"{m * 10.0**k:g}") for k in range(-3, 4) for m in (1, 2, 5)]
+    inside = [(t, text) for t, text in fine if left <= t <= right]
+    if not 3 <= len(inside) <= 9:
+        first, last = math.ceil(math.log10(left)), math.floor(math.log10(right))
+        inside = [(10.0**k, as_power(k)) for k in range(first, last + 1) if k % math.ceil((last - first + 1) / 6) == 0]
+    return {"tickvals": [t for t, _ in inside], "ticktext": [text for _, text in inside]}
+
+
+def _nll_axis(values: Sequence[float]) -> dict[str, Any]:
+    """An axis around the values, with room for labels above them; a log axis where they span orders of magnitude."""
+    bottom, top = (min(values), max(values)) if values else (0.0, 1.0)
+    title = "mean NLL (nats per row{})"
+    if bottom > 0 and top > 100 * bottom:
+        bottom, top = math.log10(bottom), math.log10(top)
+        first, last = math.floor(bottom), math.ceil(top)
+        powers = [k for k in range(first, last + 1) if k % math.ceil((last - first + 1) / 6) == 0]
+        ticks = {"tickvals": [10.0**k for k in powers], "ticktext": [as_power(k) for k in powers]}
+        axis = {"title": title.format(", log scale"), "type": "log", **ticks}
+    else:
+        axis = {"title": title.format(""), "nticks": 7}
+    height = (top - bottom) or 1.0
+    return {**axis, "range": [bottom - 0.06 * height, top + 0.17 * height]}
 
 
 def likelihood(curve: Mapping[str, Any], fit: Mapping[str, Any], *, theme: ThemeName = "light") -> go.Figure:
@@ -317,7 +345,7 @@ def likelihood(curve: Mapping[str, Any], fit: Mapping[str, Any], *, theme: Theme
     """
     look = THEMES[theme]
     temperatures, nll = curve["temperature"], curve["nll"]
-    fitted = None if fit.get("at_bound") else fit["temperature"]
+    fitted = fitted_temperature(fit)
     low, high = fit.get("interval") or (None, None)
     marked = [t for t in (1.0, fitted, low, high) if t]
     left, right = _temperature_window(temperatures, marked) if fitted else (min(temperatures), max(temperatures))
@@ -347,12 +375,14 @@ def likelihood(curve: Mapping[str, Any], fit: Mapping[str, Any], *, theme: Theme
                 "layer": "below",
             }
         )
-    hotter = fitted is None or fitted >= 1  # the labels stand on the outer sides of their lines, so they never collide
+    # the labels stand on the outer sides of their lines, and on the inner ones where the lines are far apart: so they
+    # neither collide nor leave the figure
+    hotter, apart = fitted is None or fitted >= 1, fitted is not None and abs(math.log10(fitted)) > 1
     marks: list[tuple[Role, float | None, float | None, str, bool]] = [
-        ("before", 1.0, fit.get("nll_before"), "T = 1<br>as it came", not hotter),
-        ("after", fitted, fit.get("nll_after"), "fitted<br>T = {:.3g}", hotter),
+        ("before", 1.0, fit.get("nll_before"), "before<br>T = 1", hotter == apart),
+        ("after", fitted, fit.get("nll_after"), f"fitted<br>T = {as_temperature(fitted or 1.0, fit)}", hotter != apart),
     ]
-    for role, at, height, words, outside in marks:
+    for role, at, height, words, right_of_it in marks:
         if not at:
             continue
         shapes.append(
@@ -369,14 +399,14 @@ def likelihood(curve: Mapping[str, Any], fit: Mapping[str, Any], *, theme: Theme
         )
         notes.append(
             look.note(
-                words.format(at),
+                words,
                 x=math.log10(at),
                 yref="paper",
                 y=0.99,
                 yanchor="top",
-                xanchor="left" if outside else "right",
-                xshift=6 if outside else -6,
-                align="left" if outside else "right",
+                xanchor="left" if right_of_it else "right",
+                xshift=6 if right_of_it else -6,
+                align="left" if right_of_it else "right",
                 font={"size": 13, "color": look.line[role]},
             )
         )
@@ -393,9 +423,6 @@ def likelihood(curve: Mapping[str, Any], fit: Mapping[str, Any], *, theme: Theme
             )
     inside = [v for t, v in zip(temperatures, nll, strict=True) if v is not None and left <= t <= right]
     inside += [v for v in (fit.get("nll_before"), fit.get("nll_after")) if v is not None]
-    bottom, top = (min(inside), max(inside)) if inside else (0.0, 1.0)
-    room = 0.06 * (top - bottom) or 0.1
-    ticks = [m * 10.0**k for k in range(-6, 7) for m in (1, 2, 5)]
     layout = look.layout(
         height=380,
         shapes=shapes,
@@ -404,9 +431,8 @@ def likelihood(curve: Mapping[str, Any], fit: Mapping[str, Any], *, theme: Theme
             "temperature T (log scale)",
             type="log",
             range=[math.log10(left), math.log10(right)],
-            tickvals=[t for t in ticks if left * 0.999 <= t <= right * 1.001],
-            tickformat="~g",
+            **_temperature_ticks(left, right),
         ),
-        yaxis=look.axis("mean NLL (nats per row)", nticks=7, range=[bottom - room, top + room]),
+        yaxis=look.axis(**_nll_axis(inside)),
     )
     return go.Figure(data=traces, layout=layout)

@@ -19,36 +19,45 @@ from logitherm.report.tables import export_tables
 from logitherm.report.words import (
     BOUNDS,
     DASH,
-    MINUS,
     NBSP,
+    TIMES,
     as_count,
     as_number,
     as_percent,
+    as_power,
     as_temperature,
-    decimals_of,
     fitted_temperature,
     fitted_words,
     interval_words,
     meaning,
 )
 
-# key, name, unit, which way is better, what it is in plain words
+# key, name, unit, decimals, which way is better, what it is in plain words
 SCORES = (
     (
         "accuracy",
         "Accuracy",
         "%",
+        2,
         "higher is better",
         "how often the top answer is right; one temperature leaves it as it is",
     ),
-    ("nll", "Negative log-likelihood", "", "lower is better", "surprise at the true class, in nats per row"),
-    ("brier", "Brier score", "", "lower is better", "squared distance between probabilities and outcome"),
-    ("ece", "Calibration error (ECE)", "%", "lower is better", "average gap between confidence and accuracy"),
-    ("ece_equal_mass", "ECE, equal-mass bins", "%", "lower is better", "the same, with equally many rows in every bin"),
+    ("nll", "Negative log-likelihood", "", 4, "lower is better", "surprise at the true class, in nats per row"),
+    ("brier", "Brier score", "", 4, "lower is better", "squared distance between probabilities and outcome"),
+    ("ece", "Calibration error (ECE)", "%", 2, "lower is better", "average gap between confidence and accuracy"),
+    (
+        "ece_equal_mass",
+        "ECE, equal-mass bins",
+        "%",
+        2,
+        "lower is better",
+        "the same, with equally many rows in every bin",
+    ),
     (
         "classwise_ece",
         "Class-wise ECE",
         "%",
+        3,  # an average over classes, which shrinks as they grow in number
         "lower is better",
         "the gap of every class's probability, averaged over classes",
     ),
@@ -56,10 +65,25 @@ SCORES = (
         "mce",
         "Maximum calibration error",
         "%",
+        2,
         "lower is better",
         "the largest gap of any bin; noisy where rows are few",
     ),
 )
+
+USE = """<p>Save the calibrator with <code>logitherm calibrate &hellip; --save calibrator.json</code>,
+then apply it to new logits:</p>
+<pre>logitherm apply calibrator.json logits.npz -o probs.npz</pre>
+<p>The same in Python:</p>
+<pre>from logitherm import TemperatureScaling
+probabilities = TemperatureScaling.load("calibrator.json").predict_proba(logits)</pre>
+<p>Or divide the logits by $temperature before the softmax: that is all it does.</p>"""
+
+NOTHING_TO_USE = {
+    "zero": "At T = 0 every answer would be given with full certainty, the wrong ones too: fit again on more rows, "
+    "some of them errors.",
+    "infinite": "As T grows all classes become equally likely, whatever the logits say: mend the data and fit again.",
+}
 
 
 class Study(Protocol):
@@ -80,24 +104,29 @@ def _about(study: Mapping[str, Any]) -> str:
     )
 
 
+def _sentence(text: str) -> str:
+    """A sentence of the verdict: powers of ten written out, and no line break inside a number."""
+    text = re.sub(r"(?<=\d)e([+-]\d+)\b", lambda e: f"{NBSP}{TIMES}{NBSP}{as_power(int(e[1]))}", text)
+    return escape(text).replace("T = ", f"T{NBSP}={NBSP}")
+
+
 def _verdict(study: Mapping[str, Any]) -> str:
-    sentences = [
-        escape(text).replace("T = ", f"T{NBSP}={NBSP}") for text in study["verdict"] or ["No verdict was given."]
-    ]
+    sentences = [_sentence(text) for text in study["verdict"] or ["No verdict was given."]]
     classes = [' class="first"'] + [""] * (len(sentences) - 1)
     return "\n".join(f"<p{which}>{text}</p>" for which, text in zip(classes, sentences, strict=True))
 
 
 def _gauge(fit: Mapping[str, Any]) -> str:
-    """T on a log axis of powers of two, with its interval and T = 1."""
+    """T on a log axis of powers of two, or of ten where it is far from 1, with its interval and T = 1."""
     low, high = fit.get("interval") or (None, None)
     fitted = fitted_temperature(fit)
     known = [t for t in (low, fitted, high) if t]
-    start = min(-2, *(math.floor(math.log2(t) - 0.3) for t in known)) if known else -2
-    stop = max(2, *(math.ceil(math.log2(t) + 0.3) for t in known)) if known else 2
+    base, most = (2, 8) if all(1 / 8 <= t <= 8 for t in known) else (10, 6)
+    start = min(-2, *(math.floor(math.log(t, base) - 0.3) for t in (*known, 1.0)))
+    stop = max(2, *(math.ceil(math.log(t, base) + 0.3) for t in (*known, 1.0)))
 
     def place(t: float | None, limit: float) -> float:
-        return round(100 * (math.log2(t) - start) / (stop - start), 2) if t else limit
+        return round(100 * (math.log(t, base) - start) / (stop - start), 2) if t else limit
 
     parts = ['<div class="track"></div>']
     if fitted or fit.get("at_bound"):
@@ -108,25 +137,26 @@ def _gauge(fit: Mapping[str, Any]) -> str:
         parts.append(f'<div class="dot" style="left:{at}%"></div>')
     one = place(1.0, 0.0)
     parts.append(f'<div class="one" style="left:{one}%"></div>')
-    parts.append(f'<div class="one-label" style="left:{one}%">1: honest as it is</div>')
-    step = max(1, math.ceil((stop - start) / 8))
-    ticks = {power: f"{2.0**power:g}" for power in range(start, stop + 1) if power % step == 0}
+    # shifted by its own share of the width, the label stays on the axis wherever 1 is
+    parts.append(f'<div class="one-label" style="left:{one}%;transform:translateX(-{one}%)">1: honest as it is</div>')
+    step = math.ceil((stop - start) / most)
+    powers = [power for power in range(start, stop + 1) if power % step == 0]
+    ticks = {power: as_power(power) if base == 10 else f"{2.0**power:g}" for power in powers}
     if fit.get("at_bound"):  # the mark stands at the end of the axis, which then means the bound itself
         ticks[start if fit["at_bound"] == "zero" else stop] = BOUNDS[fit["at_bound"]]
     for power, label in ticks.items():
-        parts.append(f'<div class="tick" style="left:{place(2.0**power, 0.0)}%">{label}</div>')
+        parts.append(
+            f'<div class="tick" style="left:{round(100 * (power - start) / (stop - start), 2)}%">{label}</div>'
+        )
     parts.append('<div class="side left">needs cooling</div><div class="side right">needs heating</div>')
     return f'<div class="gauge" aria-hidden="true">{"".join(parts)}</div>'
 
 
 def _temperature(fit: Mapping[str, Any]) -> str:
-    interval = fit.get("interval") or (None, None)
-    decimals = decimals_of(*interval)
-    errors = None if decimals is None else decimals + 1
     value_class = "value" if fitted_temperature(fit) is not None else "value words"
     facts = [
-        ("Standard error, if the calibrated model is right", as_number(fit.get("standard_error"), errors)),
-        ("Standard error, even if it is not (sandwich)", as_number(fit.get("sandwich_error"), errors)),
+        ("Standard error, if the calibrated model is right", as_number(fit.get("standard_error"))),
+        ("Standard error, even if it is not (sandwich)", as_number(fit.get("sandwich_error"))),
         ("Likelihood ratio against T&nbsp;=&nbsp;1", _likelihood_ratio(fit)),
     ]
     rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
@@ -143,42 +173,38 @@ def _likelihood_ratio(fit: Mapping[str, Any]) -> str:
         return "undefined"
     if p is None:
         return f"{as_number(ratio, 1)} (no p-value)"
-    chance = f"p{NBSP}&lt;{NBSP}10<sup>{MINUS}300</sup>" if p < 1e-300 else f"p{NBSP}={NBSP}{as_number(p)}"
+    chance = f"p{NBSP}&lt;{NBSP}{as_power(-300)}" if p < 1e-300 else f"p{NBSP}={NBSP}{as_number(p)}"
     return f"{as_number(ratio, 1)} ({chance})"
 
 
-def _cell(score: Mapping[str, float | None], unit: str, decimals: int | None, which: str) -> str:
-    shown = {key: as_number(_scaled(score.get(key), unit), decimals) for key in ("value", "low", "high")}
-    suffix = f"{NBSP}%" if unit and score.get("value") is not None else ""
+def _score_text(value: float | None, unit: str, decimals: int) -> str:
+    if value is None or not unit:
+        return as_number(value, decimals)
+    return f"{as_number(100 * value, decimals)}{NBSP}{unit}"
+
+
+def _cell(score: Mapping[str, float | None], unit: str, decimals: int, which: str) -> str:
+    value, low, high = (_score_text(score.get(key), unit, decimals) for key in ("value", "low", "high"))
     known = score.get("low") is not None and score.get("high") is not None
-    interval = f"{shown['low']}{DASH}{shown['high']}" if known else "no interval"
-    return f'<td class="{which}"><b>{shown["value"]}{suffix}</b><small>{interval}</small></td>'
-
-
-def _scaled(value: float | None, unit: str) -> float | None:
-    return None if value is None else 100 * value if unit == "%" else value
+    interval = f"{low.removesuffix(NBSP + unit)}{DASH}{high.removesuffix(NBSP + unit)}" if known else "no interval"
+    return f'<td class="{which}"><b>{value}</b><small>{interval}</small></td>'
 
 
 def _scores(study: Mapping[str, Any]) -> str:
     rows = []
-    for key, name, unit, better, words in SCORES:
+    for key, name, unit, decimals, better, words in SCORES:
         before, after = study["before"].get(key), study["after"].get(key)
         if before is None or after is None:
             continue
-        most = 2 if unit else 4
-        widths = [
-            decimals_of(_scaled(score.get("low"), unit), _scaled(score.get("high"), unit), most=most)
-            for score in (before, after)
-        ]
-        decimals = max((d for d in widths if d is not None), default=most)
         rows.append(
             f'<tr><th scope="row"><b>{name}</b><small>{words}; {better}</small></th>'
             f"{_cell(before, unit, decimals, 'before')}{_cell(after, unit, decimals, 'after')}</tr>"
         )
+    after = fitted_words(study["fit"]).replace(f"={NBSP}", "= ")  # a narrow column may break there, never in the number
     head = (
         f'<tr><th scope="col">Score<small>{escape(study["scored_on"])}</small></th>'
         f'<th scope="col">Before<small>T{NBSP}={NBSP}1</small></th>'
-        f'<th scope="col">After<small>{fitted_words(study["fit"])}</small></th></tr>'
+        f'<th scope="col">After<small>{after}</small></th></tr>'
     )
     return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
 
@@ -207,10 +233,13 @@ def _export(figure: str, *, image: bool = True) -> str:
     return f'<span class="exports">{buttons}</span>'
 
 
-def _by_hand(fit: Mapping[str, Any]) -> str:
-    if fitted_temperature(fit) is None:
-        return ""
-    return f"<p>Or divide the logits by {as_temperature(fit)} before the softmax: that is all it does.</p>"
+def _use(fit: Mapping[str, Any]) -> str:
+    """How to apply the fit; at a bound there is nothing worth applying."""
+    fitted = fitted_temperature(fit)
+    if fitted is None:
+        why = NOTHING_TO_USE.get(fit.get("at_bound") or "", "No temperature was fitted.")
+        return f"<p>There is nothing here to apply. {why}</p>"
+    return Template(USE).substitute(temperature=as_temperature(fitted, fit))
 
 
 def _zero_labels(fit: Mapping[str, Any]) -> str:
@@ -222,7 +251,7 @@ def _zero_labels(fit: Mapping[str, Any]) -> str:
 def _solver(fit: Mapping[str, Any]) -> str:
     passes = f" in {fit['passes']} passes over the rows" if fit.get("passes") else ""
     if not passes and fit.get("iterations"):
-        passes = f" in {fit['iterations']} Newton steps"
+        passes = f" in {fit['iterations']} passes over the rows"
     return passes + ("." if fit.get("converged", True) else ". <b>The solver did not converge.</b>")
 
 
@@ -249,6 +278,16 @@ def _figures(study: Mapping[str, Any], start: int) -> dict[str, dict[str, Any]]:
         for name, figure in themed.items():
             drawn.setdefault(name, {})[theme] = json.loads(figure.to_json())
     return drawn
+
+
+def _readings(grid: Mapping[str, Any], fit: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What stands beside the slider at each temperature, written as in the table."""
+    shown = {key: (unit, decimals) for key, _, unit, decimals, _, _ in SCORES}
+    readings = []
+    for i, temperature in enumerate(grid["temperature"]):
+        reading = {key: _score_text(grid[key][i], *shown[key]) for key in ("ece", "nll", "brier")}
+        readings.append({"temperature": as_temperature(temperature, fit), **reading})
+    return readings
 
 
 def _script_json(data: Any) -> str:
@@ -311,6 +350,7 @@ def render_report(study: Study, *, title: str | None = None) -> str:
         "study": contents,
         "stem": re.sub(r"[^A-Za-z0-9_-]+", "-", str(contents["name"])).strip("-") or "study",
         "tables": export_tables(contents),
+        "readings": _readings(contents["reliability"]["grid"], fit),
         "figures": _figures(contents, start),
     }
     version = _version()
@@ -327,7 +367,7 @@ def render_report(study: Study, *, title: str | None = None) -> str:
         "slider_start": start,
         "slider_words": _slider_words(fit),
         "likelihood_words": _likelihood_words(fit),
-        "by_hand": _by_hand(fit),
+        "use": _use(fit),
         "scored_on": escape(contents["scored_on"]),
         "solver": _solver(fit),
         "level": as_percent(1 - fit["confidence"]),

@@ -7,7 +7,10 @@
   const FITTED = FIT.at_bound ? null : FIT.temperature;
   const CONFIG = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false, showTips: false };
   const PRINT_WIDTH = { "nll-curve": 320, "confidence-histogram": 320, "reliability-before": 320, "reliability-after": 320 };
+  const SVG_WIDTH = 640;
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const narrow = window.matchMedia("(max-width: 820px)");
+  const NARROW_HEIGHT = 320;  // so that diagram, slider and reading share the screen of a phone
   const byId = (id) => document.getElementById(id);
   const slider = byId("slider");
   let printing = false;
@@ -36,15 +39,22 @@
     }
   };
 
-  const draw = (name) => {
-    const figure = structuredClone(DATA.figures[name][dark.matches && !printing ? "dark" : "light"]);
+  const figureOf = (name, theme) => {
+    const figure = structuredClone(DATA.figures[name][theme]);
     if (name === "slider-diagram") atTemperature(figure.data, GRID.diagrams[Number(slider.value)]);
+    return figure;
+  };
+
+  const draw = (name) => {
+    const figure = figureOf(name, dark.matches && !printing ? "dark" : "light");
     if (printing && PRINT_WIDTH[name]) Object.assign(figure.layout, { width: PRINT_WIDTH[name], height: 300, autosize: false });
+    else if (name === "slider-diagram" && narrow.matches) figure.layout.height = NARROW_HEIGHT;
     return Plotly.react(byId(name), figure.data, figure.layout, CONFIG);
   };
   const drawAll = () => Promise.all(Object.keys(DATA.figures).map(draw));
 
   dark.addEventListener("change", drawAll);
+  narrow.addEventListener("change", drawAll);
   window.addEventListener("beforeprint", () => { printing = true; drawAll(); });
   window.addEventListener("afterprint", () => { printing = false; drawAll(); });
 
@@ -57,9 +67,6 @@
     const i = logs.findIndex((v) => v > at) - 1;
     return i + (at - logs[i]) / (logs[i + 1] - logs[i]);
   };
-  const show = (value, digits) => (value === null || value === undefined ? "undefined" : value.toFixed(digits));
-  const percent = (value) => (value === null || value === undefined ? "undefined" : (100 * value).toFixed(2) + "\u00a0%");
-
   const words = (t) => {
     const [low, high] = FIT.interval || [null, null];
     const start = t === GRID.temperature[Math.round(position(1))] ? "The model as it came. " : "";
@@ -71,12 +78,9 @@
 
   const update = () => {
     const i = Number(slider.value), t = GRID.temperature[i];
-    byId("show-temperature").textContent = t.toPrecision(3);
-    byId("show-ece").textContent = percent(GRID.ece[i]);
-    byId("show-nll").textContent = show(GRID.nll[i], 4);
-    byId("show-brier").textContent = show(GRID.brier[i], 4);
+    for (const [name, text] of Object.entries(DATA.readings[i])) byId("show-" + name).textContent = text;
     byId("show-words").textContent = words(t);
-    slider.setAttribute("aria-valuetext", "T = " + t.toPrecision(3));
+    slider.setAttribute("aria-valuetext", "T = " + DATA.readings[i].temperature);
     return draw("slider-diagram");
   };
   const goTo = (t) => { slider.value = String(Math.round(position(t))); update(); };
@@ -119,7 +123,10 @@
   const exports = {
     csv: (name) => save(csv(DATA.tables[name]), "text/csv;charset=utf-8", `${DATA.stem}-${name}.csv`),
     json: (name) => save(JSON.stringify(DATA.tables[name], null, 1) + "\n", "application/json", `${DATA.stem}-${name}.json`),
-    svg: (name) => Plotly.downloadImage(byId(name), { format: "svg", filename: `${DATA.stem}-${name}` }),
+    svg: (name) => {  // always light: it is for paper and slides, whatever the screen shows
+      const figure = figureOf(name, "light"), { height } = figure.layout;
+      return Plotly.downloadImage(figure, { format: "svg", width: SVG_WIDTH, height, filename: `${DATA.stem}-${name}` });
+    },
     study: () => save(JSON.stringify(DATA.study, null, 1) + "\n", "application/json", `${DATA.stem}-report.json`),
   };
   for (const button of document.querySelectorAll("button[data-export]")) {

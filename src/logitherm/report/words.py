@@ -8,23 +8,28 @@ from typing import Any
 
 NBSP, MINUS, TIMES, DASH = "\u00a0", "\u2212", "\u00d7", "\u2013"
 BOUNDS = {"zero": "0", "infinite": "\u221e"}
+SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 
 
-def decimals_of(low: float | None, high: float | None, *, most: int = 6) -> int | None:
-    """The decimals that show an interval's width to two digits, `most` at most; None without a width."""
-    if low is None or high is None or not high > low:
-        return None
-    return min(max(1 - math.floor(math.log10(high - low)), 0), most)
+def as_power(exponent: int) -> str:
+    """A power of ten, as it stands on an axis; 1 and 10 are plain."""
+    return {0: "1", 1: "10"}.get(exponent) or f"10{str(exponent).translate(SUPERSCRIPTS)}"
 
 
-def as_number(value: float | None, decimals: int | None = None) -> str:
-    """A number for people: fixed decimals, or three significant digits where none are given or none would be left."""
+def as_number(value: float | None, decimals: int | None = None, *, digits: int = 3) -> str:
+    """A number for people: fixed decimals, or significant digits where none are given; a power of ten where zeros
+    would have to be counted."""
     if value is None:
         return "undefined"
-    text = f"{value:.{decimals}f}" if decimals is not None else f"{value:.3g}"
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        text = f"{mantissa}{NBSP}{TIMES}{NBSP}10<sup>{int(exponent)}</sup>"
+    if decimals is None and value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e5 or (decimals is None and size < 1e-4):
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        text = f"{mantissa}{NBSP}{TIMES}{NBSP}{as_power(int(exponent))}"
+    else:
+        places = decimals if decimals is not None else max(digits - 1 - math.floor(math.log10(size)), 0)
+        text = f"{value:.{places}f}"
     return text.replace("-", MINUS)
 
 
@@ -48,21 +53,21 @@ def fitted_temperature(fit: Mapping[str, Any]) -> float | None:
     return None if fit.get("at_bound") else fit["temperature"]
 
 
-def _one_temperature(value: float, decimals: int | None) -> str:
-    if value == 0:
-        return "0"
-    return as_number(value, decimals if decimals is not None and value >= 10.0 ** (1 - decimals) else None)
-
-
-def as_temperature(fit: Mapping[str, Any]) -> str:
-    """The fitted temperature, as many digits as its interval supports."""
-    return _one_temperature(fit["temperature"], decimals_of(*_interval(fit)))
+def as_temperature(value: float, fit: Mapping[str, Any]) -> str:
+    """A temperature as it is written all over the page: three significant digits, more where the interval of the fit is
+    too narrow to be told in three."""
+    low, high = _interval(fit)
+    digits = 3
+    if low and high and high > low:
+        digits = min(max(digits, 1 + math.floor(math.log10(high)) - math.floor(math.log10(high - low))), 8)
+    return as_number(value, digits=digits)
 
 
 def fitted_words(fit: Mapping[str, Any]) -> str:
     """The fitted T as it stands in a heading: a number, or the limit it runs to."""
-    if fitted_temperature(fit) is not None:
-        return f"T{NBSP}={NBSP}{as_temperature(fit)}"
+    fitted = fitted_temperature(fit)
+    if fitted is not None:
+        return f"T{NBSP}={NBSP}{as_temperature(fitted, fit)}"
     bound = BOUNDS.get(fit.get("at_bound") or "")
     return f"T{NBSP}\u2192{NBSP}{bound}" if bound else "no temperature"
 
@@ -72,9 +77,8 @@ def interval_words(fit: Mapping[str, Any]) -> str:
     low, high = _interval(fit)
     if low is None and high is None:
         return "No interval: it is not defined for this fit."
-    decimals = decimals_of(low, high)
-    left = BOUNDS["zero"] if low is None else _one_temperature(low, decimals)
-    right = BOUNDS["infinite"] if high is None else _one_temperature(high, decimals)
+    left = BOUNDS["zero"] if low is None else as_temperature(low, fit)
+    right = BOUNDS["infinite"] if high is None else as_temperature(high, fit)
     return f'{as_percent(fit["confidence"])} interval <span class="nowrap"><b>{left} to {right}</b></span>'
 
 
