@@ -10,6 +10,8 @@ import torch
 
 import logitherm
 from logitherm.calibration import calibrate, study
+from logitherm.calibration.verdict import verdict
+from logitherm.metrics import Evaluation, Score
 
 
 def simulated(temperature: float, n: int = 1500, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -54,11 +56,11 @@ def test_the_same_seed_gives_the_same_study():
     ],
 )
 def test_the_verdict_names_the_direction(temperature, sentence):
-    verdict = calibrate(*simulated(temperature), bootstrap=100).verdict
-    assert verdict[0].startswith(sentence)
+    lines = calibrate(*simulated(temperature), bootstrap=100).verdict
+    assert lines[0].startswith(sentence)
     if temperature != 1:
-        assert verdict[1].startswith("One temperature improves both scores on rows it was not fitted to")
-    assert not any("wrong" in line for line in verdict)
+        assert lines[1].startswith("One temperature improves both scores on rows it was not fitted to")
+    assert not any("wrong" in line for line in lines)
 
 
 def test_the_verdict_says_when_a_temperature_is_the_wrong_tool():
@@ -73,6 +75,46 @@ def test_the_verdict_says_when_a_temperature_is_the_wrong_tool():
     assert found.after.ece.value > found.before.ece.value
     assert found.verdict[0].endswith("but it is the wrong tool here.")
     assert any(line.startswith("The robust standard error is") for line in found.verdict)
+
+
+def test_few_rows_say_nothing():
+    for n in (5, 29):
+        found = calibrate(*simulated(2.0, n=n), bootstrap=50)
+        assert found.verdict == [
+            f"{n} rows are too few to say what a temperature does; at least 30 are needed, better hundreds."
+        ]
+
+
+def scores(before: tuple[float, float], after: tuple[float, float], equal_mass: float = 0.0):
+    """Two evaluations whose NLL stays, and whose ECE has these intervals."""
+    still = Score(0.5, 0.4, 0.6)
+    return [
+        Evaluation(100, 5, still, still, still, Score(sum(ece) / 2, *ece), Score(mass, 0, 1), still, still)
+        for ece, mass in ((before, 0.1), (after, 0.1 + equal_mass))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "equal_mass", "words"),
+    [
+        ((0.2, 0.3), (0.05, 0.1), -0.05, "the NLL does not change beyond its interval and the calibration error falls"),
+        ((0.2, 0.3), (0.05, 0.1), 0.05, "neither score changes beyond its interval"),
+        ((0.05, 0.1), (0.2, 0.3), 0.0, "the NLL does not change beyond its interval and the calibration error rises"),
+        ((0.1, 0.3), (0.05, 0.2), -0.05, "neither score changes beyond its interval"),
+    ],
+)
+def test_the_verdict_claims_no_more_than_the_intervals(before, after, equal_mass, words):
+    fit = calibrate(*simulated(1.0), bootstrap=10).fit
+    assert fit.interval[0] < 1 < fit.interval[1]
+    assert words in " ".join(verdict(fit, *scores(before, after, equal_mass), bins=15))
+
+
+def test_what_remains_by_chance_is_no_reproach():
+    """100 rows of an honest model have an ECE of a tenth."""
+    for seed in range(5):
+        found = calibrate(*simulated(1.0, n=100, seed=seed), bootstrap=50)
+        assert found.after.ece.value > 0.05
+        assert not any("remains" in line for line in found.verdict)
 
 
 def test_random_labels_are_not_called_overconfidence():

@@ -106,6 +106,18 @@ def test_it_composes(data):
     assert np.all(cross_val_score(TemperatureScaling(), *data, scoring="neg_log_loss", cv=3) > -2)
 
 
+def test_logits_in_a_data_frame_keep_their_names(data):
+    pd = pytest.importorskip("pandas", reason="the frames are those of pandas")
+    frame = pd.DataFrame(data[0], columns=list("abcde"))[::-1]
+    scaling = TemperatureScaling().set_output(transform="pandas").fit(frame, data[1][::-1])
+    made = scaling.transform(frame)
+    assert list(made.columns) == list(scaling.get_feature_names_out()) == list("abcde")
+    assert made.index.equals(frame.index)
+    np.testing.assert_allclose(made, frame / scaling.temperature_, rtol=1e-6)
+    with pytest.raises(ValueError, match="feature names should match"):
+        scaling.predict(frame[list("bacde")])
+
+
 def test_separable_rows_and_rows_without_signal(tmp_path):
     z = np.random.default_rng(0).normal(size=(200, 3))
     cold = TemperatureScaling().fit(z, z.argmax(axis=1))
@@ -132,14 +144,14 @@ def test_save_and_load(data, tmp_path):
     for name in ("temperature_", "standard_error_", "sandwich_error_", "interval_", "at_bound_", "n_", "confidence"):
         assert getattr(back, name) == getattr(scaling, name)
     np.testing.assert_array_equal(back.predict_proba(data[0]), scaling.predict_proba(data[0]))
-    with pytest.raises(ValueError, match="exists"):
+    with pytest.raises(ValueError, match="exists; pass force=True to replace it"):
         scaling.save(path)
     scaling.save(path, force=True)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"format": "other"}', "not json", '{"format": "logitherm.TemperatureScaling/1"}'],
+    ["", "[]", "{}", '{"format": "other"}', "not json", 100000 * "[", '{"format": "logitherm.TemperatureScaling/1"}'],
 )
 def test_a_file_that_is_no_calibrator_is_refused(text, tmp_path):
     path = tmp_path / "calibrator.json"
@@ -168,7 +180,8 @@ def test_errors_say_what_to_do(data):
     for method in (scaling.predict, scaling.predict_proba, scaling.transform):
         with pytest.raises(ValueError, match="row 7 of 3000 has NaN"):
             method(bad)
-    with pytest.raises(TypeError, match="labels: must be integers"):
-        TemperatureScaling().fit(logits, labels.astype(str))
+    for names in (labels.astype(str), labels.astype(str).tolist(), labels.astype(object), labels > 0):
+        with pytest.raises(TypeError, match=r"labels: must be integers; got shape .*; encode labels as the integers"):
+            TemperatureScaling().fit(logits, names)
     with pytest.raises(ValueError, match="two dimensions"):
         scaling.predict(logits[0])

@@ -270,6 +270,26 @@ def test_what_the_library_raises_is_one_line_too(files, command, monkeypatch, er
     assert "first line second line" in command("calibrate", files.val, code=1).stderr
 
 
+def test_ctrl_c_is_one_line_and_leaves_no_file(files, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("logitherm.io.writing.os.replace", stop)
+    before = files.names()
+    result = CliRunner().invoke(main, ["calibrate", files.val, "--save", str(files / "c.json")])
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "error: stopped by Ctrl-C; no file is left half-written\n"
+    assert files.names() == before
+
+
+def test_what_the_library_advises_is_said_as_an_option(files, command, monkeypatch):
+    def fail(*arguments, **options):
+        raise ValueError("pass force=True, or zero_labels='exclude'")
+
+    monkeypatch.setattr(logitherm.calibration, "calibrate", fail)
+    assert "pass --force, or --zero-labels exclude" in command("calibrate", files.val, code=1).stderr
+
+
 def test_a_bug_is_not_dressed_up_as_bad_input(files, monkeypatch):
     monkeypatch.setattr(logitherm.calibration, "calibrate", lambda *a, **k: {}["bug"])
     result = CliRunner().invoke(main, ["calibrate", files.val])
@@ -289,6 +309,7 @@ def test_a_missing_extra_says_the_pip_line(files, command, monkeypatch):
         ["{val}", "--method", "isotonic"],
         ["{val}", "--bins", "0"],
         ["{val}", "--bins", "many"],
+        ["{val}", "--bins", "3000000"],
         ["{val}", "--test-labels", "{val}"],
         ["{val}", "--report", "same", "--save", "same"],
         ["{val}", "--nonsense"],

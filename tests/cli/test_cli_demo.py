@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from importlib import metadata
 
 import pytest
@@ -68,6 +69,35 @@ def test_exit_codes_of_the_process(python, tmp_path):
     long = start(python, "calibrate", "a" * 150 + ".npz", folder=tmp_path)
     assert long.stderr.count("\n") == 1  # one line, however long
     assert start(python, "calibrate", folder=tmp_path).returncode == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full here")
+@pytest.mark.parametrize("arguments", [["demo"], ["demo", "--json"]])
+def test_a_full_disk_is_one_line(python, arguments):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*python, "-m", "logitherm.cli", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert result.returncode == 1
+    last = "error: standard output: No space left on device; make room, or choose another file"
+    assert result.stderr.splitlines()[-1] == last
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+@pytest.mark.parametrize("arguments", [["demo"], ["demo", "--json"]])
+def test_a_reader_that_leaves_is_no_error(python, arguments):
+    """As `logitherm demo --json | head -1`, with a head that takes nothing."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            [*python, "-m", "logitherm.cli", *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writer)
+    assert "error" not in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["calibrate"], ["evaluate"], ["apply"], ["demo"]])

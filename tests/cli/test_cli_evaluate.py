@@ -1,5 +1,9 @@
 """Scores of logits as they come, and through a calibrator."""
 
+import builtins
+import json
+import os
+
 import numpy as np
 import pytest
 
@@ -57,6 +61,15 @@ def test_an_impossible_label_makes_the_nll_infinite_which_json_says_as_null(file
     assert "1 of 400 labels have probability zero; the NLL is infinite" in result.stderr
 
 
+def test_a_calibrator_at_a_bound_is_warned_of(files, command):
+    path = files.save("a.npz", logits=files.logits, labels=files.logits.argmax(axis=1))
+    command("calibrate", path, "--save", files / "cold.json")
+    result = command("evaluate", files.test, "--calibrator", files / "cold.json", "--json")
+    assert json.loads(result.stdout)["temperature"] == 0
+    assert result.stderr.count("warning: ") == 1
+    assert "cold.json: the calibrator is at T = 0" in result.stderr
+
+
 def test_errors(files, command, calibrator):
     assert "c2.json: no such file" in command("evaluate", files.test, "--calibrator", "c2.json", code=1).stderr
     other = files.save("other.npz", logits=np.zeros((4, 7)), labels=[0, 1, 2, 3])
@@ -64,4 +77,37 @@ def test_errors(files, command, calibrator):
     (files / "bad.json").write_text("{")
     assert "error:" in command("evaluate", files.test, "--calibrator", files / "bad.json", code=1).stderr
     assert "no such file" in command("evaluate", files / "gone.npz", code=1).stderr
+    (files / "folder.npz").mkdir()
+    for arguments in ((files / "folder.npz",), (files.test, "--calibrator", files / "folder.npz")):
+        assert "folder.npz: must be a file; it is a folder" in command("evaluate", *arguments, code=1).stderr
     command("evaluate", code=2)
+
+
+@pytest.fixture
+def closed(files, monkeypatch):
+    """A file that may not be read, also for those who may read everything."""
+    path = files.folder / "closed"
+    path.write_bytes(b"")
+    real = builtins.open
+
+    def refuse(file, *arguments, **options):
+        if str(file) == str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(file, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    monkeypatch.setattr(os, "access", lambda file, mode, **options: str(file) != str(path))
+    return path
+
+
+def test_a_file_that_may_not_be_read_is_bad_input(files, command, calibrator, closed):
+    for arguments in (
+        ("evaluate", closed),
+        ("evaluate", files.test, "--labels", closed),
+        ("evaluate", files.test, "--calibrator", closed),
+        ("apply", closed, files.test, "-o", files / "p.npz"),
+        ("apply", calibrator, closed, "-o", files / "p.npz"),
+        ("calibrate", closed),
+    ):
+        error = command(*arguments, code=1).stderr
+        assert "closed: cannot be opened (Permission denied); check its name and permissions" in error

@@ -71,7 +71,7 @@ def test_what_pandas_writes_comes_back_exactly(tmp_path):
         ("a,b,label\n0.5,1,1\n2,,0\n", "line 3, cell 2 is ''"),
         ("a,b,label\n0.5,1,1\n2,0\n", "line 3 has 2 and not 3"),
         ("a,b,label\n0.5,1\n2,3\n", "the 3 cells of its header; got 2"),
-        ("a,b,label\n0.5,1,cat\n2,3,dog\n", "'cat'.*labels are class numbers"),
+        ("a,b,label\n0.5,1,cat\n2,3,dog\n", "'cat'; mend it, or encode labels as the integers 0 to K-1"),
         ("a;b;label\n0.5;1;1\n", "separated by commas"),
         ("a\tb\tlabel\n0.5\t1\t1\n", "separated by commas"),
         ("0.5,1.5,x\n1,2,3\n", "line 1 must be names or numbers; it has '0.5' beside text"),
@@ -107,6 +107,18 @@ def test_numbered_columns_must_be_in_order(tmp_path, header):
 @pytest.mark.parametrize("header", ["class_1,class_2,label", "2,10,label", "cat2,dog1,label", "b1,a,label"])
 def test_other_names_may_be_anything(tmp_path, header):
     assert read_logits(text(tmp_path, f"{header}\n1,2,0\n")).logits.tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize("content", ["1,0,2\n0.5,1,2\n", "1,2,3\n4,5,6\n", "0,1\n1,0\n", "0,1\n"])
+def test_whole_numbers_that_may_be_names_or_a_row_are_refused(tmp_path, content):
+    """Else a row would be lost, or the names would become one."""
+    with pytest.raises(InputError, match=r"line 1 must be names, or numbers that cannot .*; write a line of names"):
+        read_logits(text(tmp_path, content), need_labels=False)
+
+
+@pytest.mark.parametrize("content", ["1.0,0,2\n0.5,1,2\n", "1,1,2\n0.5,1,2\n", "-1,0,2\n0.5,1,2\n"])
+def test_numbers_that_are_no_names_are_a_row(tmp_path, content):
+    assert read_logits(text(tmp_path, content), need_labels=False).n == 2
 
 
 def test_a_file_of_labels_has_no_classes_to_order(tmp_path):

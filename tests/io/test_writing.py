@@ -23,7 +23,7 @@ def test_written_whole(tmp_path):
 def test_nothing_is_overwritten_without_force(tmp_path):
     path = tmp_path / "a.json"
     write_whole(path, b"old")
-    with pytest.raises(InputError, match=r"a.json exists; pass --force"):
+    with pytest.raises(InputError, match=r"a.json: exists; pass force=True"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     write_whole(path, b"new", force=True)

@@ -151,13 +151,13 @@ def calibrate(
     True
     """
     if method != "temperature":
-        raise ValueError(f"method: must be 'temperature'; got {method!r}")
+        raise ValueError(f"method: must be 'temperature'; got {method!r}; leave it out")
     if (test_logits is None) != (test_labels is None):
-        raise ValueError("test_labels: must be given exactly if test_logits are")
+        raise ValueError("test_labels: must be given exactly if test_logits are; got one of them; give both or neither")
     say = progress or (lambda message, share: None)
     logits = as_array(logits, "logits")
     if logits.ndim != 2:
-        raise ValueError(f"logits: must have shape (rows, classes); got {describe(logits)}")
+        raise ValueError(f"logits: must have shape (rows, classes); got {describe(logits)}; reshape them")
     say("fitting the temperature", 0.0)
     found = fit_temperature(logits, labels, zero_labels=zero_labels)
     calibrator = TemperatureScaling(zero_labels=zero_labels)._adopt(found)
@@ -169,7 +169,8 @@ def calibrate(
         scored, scored_labels = as_array(test_logits, "test_logits"), test_labels
         if scored.ndim != 2 or scored.shape[1] != found.classes:
             raise ValueError(
-                f"test_logits: must have shape (rows, {found.classes}) like logits; got {tuple(scored.shape)}"
+                f"test_logits: must have shape (rows, {found.classes}) like logits; got {describe(scored)}; give "
+                "logits of the same model"
             )
         if tuple(scored.shape) == tuple(logits.shape) and np.array_equal(to_numpy(scored), to_numpy(logits)):
             raise ValueError(
@@ -212,7 +213,7 @@ def _cross_fitted(logits: Array, labels: Array, folds: int, seed: int, zero_labe
     """Temperature of every row, fitted to the rows of the other parts."""
     n = logits.shape[0]
     if folds < 2:
-        raise ValueError(f"folds: must be at least 2; got {folds}")
+        raise ValueError(f"folds: must be at least 2; got {folds}; give 5, say")
     if n < 2:
         raise ValueError(f"logits: must have at least 2 rows to cross-fit; got {n}; give test rows")
     folds = min(folds, n)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import assert_all_finite, check_is_fitted, column_or_1d
+from sklearn.utils.validation import _check_feature_names, assert_all_finite, check_is_fitted, column_or_1d
 
 from logitherm._array import (
     HALF_TYPES,
@@ -20,6 +20,7 @@ from logitherm._array import (
     as_logits,
     describe,
     dtype_name,
+    is_array,
     namespace,
     require_rows,
     silent,
@@ -27,6 +28,7 @@ from logitherm._array import (
 )
 from logitherm.gibbs import softmax
 from logitherm.io import write_whole
+from logitherm.io.errors import ENCODE
 from logitherm.kernels import reference
 from logitherm.thermometer import TemperatureFit, fit_temperature
 
@@ -34,7 +36,7 @@ FORMAT = "logitherm.TemperatureScaling/1"
 KEPT = ("temperature", "standard_error", "sandwich_error", "interval", "at_bound", "n", "classes")
 
 
-class TemperatureScaling(ClassifierMixin, TransformerMixin, BaseEstimator):
+class TemperatureScaling(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """One temperature for all rows, fitted by maximum likelihood: honest probabilities, the same predictions.
 
     Columns are classes, not features: `fit` takes the logits of a trained classifier on held-out data. NumPy arrays,
@@ -123,22 +125,26 @@ class TemperatureScaling(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _rows(self, logits: Any, *, fitting: bool = False) -> Array:
         """Logits of two dimensions; after the fit with as many columns, and no row that has NaN, +inf or only -inf."""
+        _check_feature_names(self, logits, reset=fitting)  # the names of a DataFrame's columns
         z = as_array(logits, "logits")
         if z.ndim != 2:
             raise ValueError(
                 f"logits: must have two dimensions (rows, classes); got shape {tuple(z.shape)}. Reshape your data"
             )
         if z.shape[1] == 0:
-            raise ValueError(f"logits: 0 feature(s) (shape={tuple(z.shape)}) while a minimum of 1 is required.")
+            raise ValueError(
+                f"logits: 0 feature(s) (shape={tuple(z.shape)}) while a minimum of 1 is required; "
+                "give one column for every class"
+            )
         if "complex" in dtype_name(z):
-            raise ValueError(f"logits: Complex data not supported; got {describe(z)}")
+            raise ValueError(f"logits: Complex data not supported; got {describe(z)}; give the real logits")
         as_logits(z[:0] if dtype_name(z) in HALF_TYPES else z)  # the kind of number
         if fitting:
             return z
         if z.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {z.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
-                "as input: the logits must have one column for every class of the fit"
+                "as input: the logits must have one column for every class of the fit; use the calibrator of this model"
             )
         require_rows(namespace(z).max(z, axis=-1))
         return z
@@ -200,7 +206,7 @@ class TemperatureScaling(ClassifierMixin, TransformerMixin, BaseEstimator):
             found = _checked(values)
             self = cls(confidence=float(values["confidence"]))
             self._set(found)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{os.fspath(path)}: must be a calibrator saved by TemperatureScaling ({_reason(error)}); save it again"
             ) from error
@@ -211,7 +217,9 @@ def _column(labels: Any) -> np.ndarray:
     """Labels as scikit-learn passes them: also a column of them, and whole numbers in floating point."""
     if labels is None:
         raise ValueError("labels: this estimator requires y to be passed, but the target y is None")
-    y = to_numpy(as_array(labels, "labels"))
+    y = to_numpy(as_array(labels, "labels") if is_array(labels) else np.asarray(labels))
+    if y.dtype.kind in "bOSTU":
+        raise TypeError(f"labels: must be integers; got {describe(y)}; {ENCODE}")
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     if y.dtype.kind == "f" and y.ndim == 1 and y.size:

@@ -3,17 +3,26 @@ headline."""
 
 from __future__ import annotations
 
-from logitherm.metrics import Evaluation
+import math
+
+from logitherm.metrics import Evaluation, Score
 from logitherm.thermometer import TemperatureFit
 
 WRONG_BEYOND = 2.0  # ratio of sandwich to model-based error from which the model errs in more than its temperature
 MUCH = 0.03  # calibration error that is worth a word if it remains
+FEW = 30  # rows below which the intervals themselves are not to be trusted
 
 
-def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> list[str]:
+def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation, bins: int) -> list[str]:
     """What the model is, what one temperature does about it, and what to beware of."""
     if fit.classes == 1:
         return ["There is only one class: no temperature changes anything."]
+    if min(fit.n, before.n) < FEW:
+        return [
+            f"{min(fit.n, before.n)} rows are too few to say what a temperature does; at least {FEW} are needed, "
+            "better hundreds.",
+            *_excluded(fit),
+        ]
     if fit.at_bound == "zero":
         return [
             "Every label is the model's first choice: these rows cannot tell how sure the model should be (T = 0).",
@@ -24,7 +33,7 @@ def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> list[
             "The logits say nothing about these labels that an infinite temperature would not say as well.",
             "Check that labels and logits belong together and that the columns are in the order of the labels.",
         ]
-    found = [_state(fit), _effect(before, after), *_warnings(fit, before, after)]
+    found = [_state(fit), _effect(fit, before, after), *_warnings(fit, before, after, bins)]
     if after.ece.low > before.ece.high:
         found[0] = (
             f"By likelihood the best single temperature is T = {fit.temperature:.3g}, but it is the wrong tool here."
@@ -43,21 +52,33 @@ def _state(fit: TemperatureFit) -> str:
     return f"The model's temperature cannot be told from 1 on {fit.n} rows ({t}, interval {low:.3g} to {high:.3g})."
 
 
-def _effect(before: Evaluation, after: Evaluation) -> str:
-    scores = f"NLL {before.nll.value:.4f} to {after.nll.value:.4f}, ECE {before.ece.value:.2%} to {after.ece.value:.2%}"
-    better_nll, better_ece = after.nll.value < before.nll.value, after.ece.value < before.ece.value
-    if better_nll and better_ece:
+def _effect(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> str:
+    """The NLL is judged by the interval of T as well: it compares the same rows, so it sees what two intervals hide."""
+    scores = f"NLL {before.nll.value:.4g} to {after.nll.value:.4g}, ECE {before.ece.value:.2%} to {after.ece.value:.2%}"
+    low, high = fit.interval or (0.0, float("inf"))
+    nll = _change(before.nll, after.nll)
+    if nll == 0 and not low <= 1 <= high and after.nll.value < before.nll.value:
+        nll = -1
+    ece = _change(before.ece, after.ece)
+    if ece < 0 and after.ece_equal_mass.value >= before.ece_equal_mass.value:
+        ece = 0  # other bins, other answer
+    if nll < 0 and ece < 0:
         return f"One temperature improves both scores on rows it was not fitted to: {scores}."
-    if better_nll:
-        return f"One temperature improves the likelihood but not the calibration error: {scores}."
-    if better_ece:
-        return f"One temperature lowers the calibration error but not the likelihood: {scores}."
-    return f"One temperature improves neither score on rows it was not fitted to: {scores}."
+    if nll == ece == 0:
+        return f"On rows it was not fitted to, neither score changes beyond its interval: {scores}."
+    words = {-1: "falls", 0: "does not change beyond its interval", 1: "rises"}
+    return f"On rows it was not fitted to, the NLL {words[nll]} and the calibration error {words[ece]}: {scores}."
 
 
-def _warnings(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> list[str]:
+def _change(before: Score, after: Score) -> int:
+    """-1 or 1 if a score falls or rises so far that its intervals do not overlap, else 0."""
+    return int(after.low > before.high) - int(after.high < before.low)
+
+
+def _warnings(fit: TemperatureFit, before: Evaluation, after: Evaluation, bins: int) -> list[str]:
     found = []
-    if before.ece.value / 2 < after.ece.low <= before.ece.high and after.ece.value > MUCH:
+    chance = 0.4 * math.sqrt(bins / after.n)  # at most the mean ECE of an honest model: sqrt(2 / pi) / 2 a bin
+    if max(before.ece.value / 2, chance) < after.ece.low <= before.ece.high and after.ece.value > MUCH:
         found.append("Much of the calibration error remains: it is not a matter of one temperature.")
     if fit.standard_error and fit.sandwich_error and fit.sandwich_error > WRONG_BEYOND * fit.standard_error:
         ratio = fit.sandwich_error / fit.standard_error
@@ -65,8 +86,10 @@ def _warnings(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> lis
             f"The robust standard error is {ratio:.1f} times the model-based one: a few rows decide, or the model "
             "is wrong in more than its temperature. Trust the robust error."
         )
-    if fit.excluded:
-        found.append(
-            f"{fit.excluded} rows were left out because their label has probability zero at every temperature."
-        )
-    return found
+    return found + _excluded(fit)
+
+
+def _excluded(fit: TemperatureFit) -> list[str]:
+    if not fit.excluded:
+        return []
+    return [f"{fit.excluded} rows were left out because their label has probability zero at every temperature."]

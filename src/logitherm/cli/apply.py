@@ -35,7 +35,7 @@ def command(calibrator: Path, logits: Path, output: Path, probabilities: bool, f
         raise InputError(f"{output}: is an input and cannot be the output too; choose another name")
     check_target(output, force=force)
     with progress() as tell:
-        fitted = load(calibrator)
+        fitted = load(calibrator, tell)
         tell(f"reading {logits.name}")
         data = read_logits(logits, probabilities=probabilities, need_labels=False)
         require_classes(fitted, data.classes, logits)

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.calibrate import about, read, remark
-from logitherm.cli.output import console, print_json, progress, reports_errors
+from logitherm.cli.calibrate import about, read, remark, remark_bound
+from logitherm.cli.output import Tell, console, print_json, progress, reports_errors
 
 
 @click.command("evaluate", epilog="Example: logitherm evaluate test.npz --calibrator calibrator.json")
@@ -36,7 +36,7 @@ def command(
     from logitherm.metrics import evaluate as score
 
     with progress() as tell:
-        fitted = None if calibrator is None else load(calibrator)
+        fitted = None if calibrator is None else load(calibrator, tell)
         data = read(logits, labels, probabilities, tell)
         tell("scoring")
         temperatures = [1.0] + ([] if fitted is None else [fitted.temperature_])
@@ -44,6 +44,8 @@ def command(
             require_classes(fitted, data.classes, logits)
         scores = [score(data.logits, data.labels, t, bins=bins, seed=seed) for t in temperatures]
     remark(data, "the NLL is infinite")
+    if calibrator is not None and fitted is not None:
+        remark_bound(calibrator, fitted.at_bound_)
     if as_json:
         print_json(
             {
@@ -68,13 +70,13 @@ def command(
     out.print(tables.footnote(f"Scores: {about(data, data.n)}, bootstrap intervals."))
 
 
-def load(path: Path) -> Any:
+def load(path: Path, tell: Tell) -> Any:
     """A saved calibrator."""
+    tell(f"reading {path.name}")
     from logitherm.calibration import TemperatureScaling
-    from logitherm.io import InputError
+    from logitherm.io import require_file
 
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; make one with `logitherm calibrate ... --save {path.name}`")
+    require_file(path, f"make one with `logitherm calibrate ... --save {path.name}`")
     return TemperatureScaling.load(path)
 
 
@@ -84,7 +86,10 @@ def require_classes(fitted: Any, classes: int, path: Path) -> None:
 
     known = getattr(fitted, "n_features_in_", classes)
     if known != classes:
-        raise InputError(f"{path}: must have the {known} classes that the calibrator was fitted to; got {classes}")
+        raise InputError(
+            f"{path}: must have the {known} classes that the calibrator was fitted to; got {classes}; "
+            "use that of this model"
+        )
 
 
 def scored(evaluation: Any) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-FILE = click.Path(path_type=Path)  # whether a file is there is for the reader to say: bad input, not wrong usage
+# Whether a file is there and may be read is for the reader to say: bad input, not wrong usage.
+FILE = click.Path(path_type=Path, readable=False)
 
 labels = click.option("--labels", type=FILE, metavar="FILE", help="Labels, where the logits' own file has none.")
 probabilities = click.option(
@@ -17,7 +18,8 @@ probabilities = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else.")
 force = click.option("--force", is_flag=True, help="Replace files that exist.")
-bins = click.option("--bins", type=click.IntRange(min=1), default=15, show_default=True, help="Bins of the ECE.")
+# A thousand bins are finer than any sample; millions of them times the replicates would not fit in memory.
+bins = click.option("--bins", type=click.IntRange(1, 1000), default=15, show_default=True, help="Bins of the ECE.")
 seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random draw.")
 zero_labels = click.option(
     "--zero-labels",

@@ -23,6 +23,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 EXPECTED = (ValueError, TypeError, ImportError, OSError, MemoryError)
 
 
+# The library advises what to write in Python; here it is an option.
+OPTIONS = {"force=True": "--force", "zero_labels='exclude'": "--zero-labels exclude"}
+
+
 class Failure(click.ClickException):
     """One line on stderr and exit code 1."""
 
@@ -32,6 +36,10 @@ class Failure(click.ClickException):
         _message("error", self.message)
 
 
+class Stopped(Failure):
+    exit_code = 130  # as a shell has it
+
+
 def reports_errors(command: Command) -> Command:
     """Expected errors of a command become one line, Python's warnings one line each."""
 
@@ -39,7 +47,13 @@ def reports_errors(command: Command) -> Command:
     def wrapped(*arguments: Any, **options: Any) -> Any:
         with warnings.catch_warnings(record=True) as caught:
             try:
-                return command(*arguments, **options)
+                result = command(*arguments, **options)
+                sys.stdout.flush()  # a full disk shows here, and not after the last line of this program
+                return result
+            except KeyboardInterrupt as error:
+                raise Stopped("stopped by Ctrl-C; no file is left half-written") from error
+            except BrokenPipeError:  # the reader has had enough, as `head` does: click ends in silence
+                raise
             except EXPECTED as error:
                 raise Failure(_one_line(error)) from error
             finally:
@@ -52,7 +66,12 @@ def reports_errors(command: Command) -> Command:
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError):
-        return f"not enough memory: {text or 'the file is too large for this machine'}"
+        return f"not enough memory ({text or 'the file is too large for this machine'}); pass fewer rows"
+    if isinstance(error, OSError) and error.errno is not None:  # files are named where they are read and written
+        place = error.filename or "standard output"
+        return f"{place}: {error.strerror}; make room, or choose another file"
+    for python, option in OPTIONS.items():
+        text = text.replace(python, option)
     return text or type(error).__name__
 
 

@@ -1,6 +1,6 @@
 """Logits on disk: read with their labels from the usual formats, checked; written whole or not at all."""
 
-from logitherm.io.errors import InputError, MissingExtra
+from logitherm.io.errors import InputError, MissingExtra, require_file
 from logitherm.io.reading import SUFFIXES, LogitData, read_logits
 from logitherm.io.writing import check_target, write_npz, write_whole
 
@@ -11,6 +11,7 @@ __all__ = [
     "MissingExtra",
     "check_target",
     "read_logits",
+    "require_file",
     "write_npz",
     "write_whole",
 ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+
+ENCODE = "encode labels as the integers 0 to K-1, in the order of the columns"
 
 
 class InputError(ValueError):
@@ -14,6 +17,19 @@ class MissingExtra(ImportError):
 
     def __init__(self, purpose: str, package: str, extra: str) -> None:
         super().__init__(f'{purpose} needs {package}: pip install "logitherm[{extra}]"', name=package)
+
+
+def require_file(path: str | os.PathLike[str], advice: str = "check the name") -> None:
+    """Refuse what cannot be opened as an ordinary file; `advice` is for one that is not there."""
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for its writer
+        raise InputError(f"{path}: must be a file; it is a folder or a device; name an ordinary file")
+    try:
+        with open(path, "rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such file; {advice}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); check its name and permissions") from error
 
 
 def listing(names: Sequence[str], most: int = 8) -> str:

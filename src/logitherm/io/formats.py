@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from logitherm.io.errors import InputError, MissingExtra
+from logitherm.io.errors import ENCODE, InputError, MissingExtra, require_file
 from logitherm.io.table import read_text, require_order, split_columns
 
 SCORE_NAMES = ("logits", "probabilities", "probs")
@@ -154,7 +154,8 @@ def read_torch(path: Path, wanted: frozenset[str]) -> Arrays:
         try:
             named[name] = value.detach().numpy()
         except (TypeError, RuntimeError) as error:
-            raise InputError(f"{path}: {name!r} must be a dense tensor; it is {value.dtype}, {value.layout}") from error
+            kind = f"{value.dtype}, {value.layout}"
+            raise InputError(f"{path}: {name!r} must be a dense tensor; it is {kind}; save it again as one") from error
     return Arrays(named, tuple(str(name) for name in content if name != UNNAMED), frozenset(bfloat16))
 
 
@@ -176,27 +177,23 @@ def read_arrays(path: Path, wanted: Iterable[str], *, labels_only: bool = False)
     Raises
     ------
     InputError
-        No such file, an unknown suffix, a damaged file, or one that would have to be unpickled.
+        A file that is not there or may not be read, an unknown suffix, a damaged file, or one that would have to be
+        unpickled.
     MissingExtra
         The package for this format is not installed.
     """
     readers = LABEL_READERS if labels_only else READERS
-    if not path.exists():
-        raise InputError(f"{path}: no such file; check the name")
-    if not path.is_file():
-        raise InputError(f"{path}: must be a file; it is a folder or a device")
+    require_file(path)
     if path.suffix.lower() not in readers:
         found = path.suffix or "none"
         raise InputError(f"{path}: the suffix must be one of {', '.join(readers)}; got {found}; convert or rename it")
-    with open(path, "rb"):
-        pass  # what may not be read says so as itself
     return readers[path.suffix.lower()](path, frozenset(wanted))
 
 
 def _unreadable(path: Path, error: Exception, writer: str) -> InputError:
     reason = " ".join(str(error).split())
     if "Object arrays" in reason:
-        return InputError(f"{path}: holds pickled objects, which are refused; save plain arrays of numbers")
+        return InputError(f"{path}: holds pickled objects, which are refused; save plain arrays of numbers instead")
     reason = (reason[:117] + "...") if len(reason) > 120 else reason
     return InputError(f"{path}: cannot be read ({reason or type(error).__name__}); write it again with {writer}")
 
@@ -208,20 +205,21 @@ def _is_list(pa: Any, kind: Any) -> bool:
 def _column(pa: Any, path: Path, name: str, column: Any, score: bool = True) -> np.ndarray:
     """A column of numbers without gaps."""
     kind = column.type
-    if column.null_count:
-        raise InputError(f"{path}: column {name!r} must have no gaps; {column.null_count} of {len(column)} are null")
+    _require_no_gaps(path, name, column)
     if score and not pa.types.is_floating(kind):
-        raise InputError(f"{path}: every column but the labels is a class and must be floating; {name!r} is {kind}")
+        raise InputError(
+            f"{path}: every column but the labels is a class and must be floating; {name!r} is {kind}; "
+            "drop that column, or store it as float32"
+        )
     if not score and not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
-        raise InputError(f"{path}: column {name!r} must hold class numbers 0, 1, 2, ...; it is {kind}")
+        raise InputError(f"{path}: column {name!r} must hold class numbers; it is {kind}; {ENCODE}")
     values: np.ndarray = column.to_numpy()
     return values
 
 
 def _list_column(pa: Any, path: Path, name: str, column: Any) -> np.ndarray:
     """A column of equally long lists of numbers as a matrix."""
-    if column.null_count:
-        raise InputError(f"{path}: column {name!r} must have no gaps; {column.null_count} of {len(column)} are null")
+    _require_no_gaps(path, name, column)
     whole = column.combine_chunks()
     chunks = whole.chunks if isinstance(whole, pa.ChunkedArray) else [whole]
     lengths = np.concatenate([_lengths(pa, chunk) for chunk in chunks] or [np.zeros(0, dtype=np.int64)])
@@ -229,10 +227,18 @@ def _list_column(pa: Any, path: Path, name: str, column: Any) -> np.ndarray:
     if len(odd):
         raise InputError(
             f"{path}: every list of column {name!r} must be as long; row {odd[0]} (from 0) has {lengths[odd[0]]}, "
-            f"row 0 has {lengths[0]}"
+            f"row 0 has {lengths[0]}; mend these rows"
         )
     flat = np.concatenate([_column(pa, path, name, pa.chunked_array([chunk.flatten()])) for chunk in chunks])
     return flat.reshape(len(lengths), -1)
+
+
+def _require_no_gaps(path: Path, name: str, column: Any) -> None:
+    if column.null_count:
+        raise InputError(
+            f"{path}: column {name!r} must have no gaps; {column.null_count} of {len(column)} rows are null; "
+            "drop or mend them"
+        )
 
 
 def _lengths(pa: Any, chunk: Any) -> np.ndarray:

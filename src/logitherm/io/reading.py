@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from logitherm.io.errors import InputError, listing
+from logitherm.io.errors import ENCODE, InputError, listing
 from logitherm.io.formats import LABEL_NAMES, READERS, SCORE_NAMES, UNNAMED, Arrays, read_arrays
 from logitherm.io.probabilities import log_probabilities, looks_like_probabilities
 
@@ -183,7 +183,7 @@ def _as_scores(array: np.ndarray, place: str) -> np.ndarray:
     if array.ndim != 2:
         raise InputError(f"{place}: must have two axes, rows and classes; got {kind}; reshape it")
     if 0 in array.shape:
-        raise InputError(f"{place}: must have rows and classes; got {kind}; the file is empty")
+        raise InputError(f"{place}: must have rows and classes; got {kind}; write the file with some")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -206,11 +206,14 @@ def _as_labels(array: np.ndarray, place: str, shape: tuple[int, ...]) -> np.ndar
     kind = f"shape {array.shape}, {array.dtype}"
     flat = array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
     if array.dtype.kind not in "iubf":
-        raise InputError(f"{place}: labels must be class numbers 0 to {classes - 1}; got {kind}; save them as integers")
+        raise InputError(f"{place}: labels must be class numbers 0 to {classes - 1}; got {kind}; {ENCODE}")
     if flat.ndim != 1:
         raise InputError(f"{place}: labels must be one class number a row; got {kind}; take argmax if they are one-hot")
     if len(flat) != n:
-        raise InputError(f"{place}: there must be a label for each of the {n} rows of logits; got {len(flat)}")
+        raise InputError(
+            f"{place}: there must be a label for each of the {n} rows of logits; got {len(flat)}; "
+            "give the labels of this file"
+        )
     if flat.dtype.kind == "f":
         broken = np.flatnonzero(~(np.isfinite(flat) & (flat == np.trunc(flat))))
         if len(broken):
@@ -223,6 +226,6 @@ def _as_labels(array: np.ndarray, place: str, shape: tuple[int, ...]) -> np.ndar
         mend = "subtract 1 if they count from 1" if counted_from_one else "drop these rows or mend them"
         raise InputError(
             f"{place}: labels must lie in 0..{classes - 1}; {len(bad)} of {n} do not, the first is row {bad[0]} "
-            f"(from 0) with {int(flat[bad[0]])}; {mend}"
+            f"(from 0) with {flat[bad[0]]}; {mend}"
         )
     return flat.astype(np.int64)

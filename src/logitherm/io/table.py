@@ -1,6 +1,7 @@
 """Numbers separated by commas, with or without a line of names, by NumPy alone.
 
 The first line is a header if it holds a name, or if it reads exactly 0,1,2,...,K-1 as pandas writes unnamed columns.
+Other different whole numbers, as 1,0,2, may be names or the first row, which nobody can tell: they are refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from logitherm.io.errors import InputError, listing
+from logitherm.io.errors import ENCODE, InputError, listing
 
 
 def read_text(path: Path) -> tuple[tuple[str, ...] | None, np.ndarray]:
@@ -23,8 +24,9 @@ def read_text(path: Path) -> tuple[tuple[str, ...] | None, np.ndarray]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file)
             first = next((row for row in lines if row), [])
-            header = _header(path, first)
-            skip = lines.line_num if header is not None else 0
+            line = lines.line_num
+            header = _header(path, first, next((row for row in lines if row), []))
+            skip = line if header is not None else 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # no rows: refused by the caller, with the name of the file
             values = np.loadtxt(
@@ -32,7 +34,7 @@ def read_text(path: Path) -> tuple[tuple[str, ...] | None, np.ndarray]:
             )
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: must be text in UTF-8; byte {error.start} is not; write it again as CSV") from error
-    except csv.Error as error:
+    except (csv.Error, OSError) as error:
         raise InputError(f"{path}: cannot be read ({error}); write it again as CSV") from error
     except ValueError as error:
         if isinstance(error, InputError):
@@ -41,7 +43,10 @@ def read_text(path: Path) -> tuple[tuple[str, ...] | None, np.ndarray]:
     if header is None:
         return None, values
     if len(values) and values.shape[1] != len(header):
-        raise InputError(f"{path}: every line must have the {len(header)} cells of its header; got {values.shape[1]}")
+        raise InputError(
+            f"{path}: every line must have the {len(header)} cells of its header; got {values.shape[1]}; "
+            "mend the header"
+        )
     return header, values.reshape(-1, len(header))
 
 
@@ -49,7 +54,9 @@ def split_columns(path: Path, names: Sequence[str], label_names: Sequence[str]) 
     """Where the labels are, None if nowhere, and the names of the classes, which are all other columns in order."""
     labels = [i for i, name in enumerate(names) if name.strip().lower() in label_names]
     if len(labels) > 1:
-        raise InputError(f"{path}: must have one column of labels; it has {listing([names[i] for i in labels])}")
+        raise InputError(
+            f"{path}: must have one column of labels; it has {listing([names[i] for i in labels])}; drop one"
+        )
     unnamed = [i for i, name in enumerate(names) if name.strip() == "" or name.startswith("Unnamed: ")]
     if unnamed:
         raise InputError(
@@ -73,12 +80,20 @@ def require_order(path: Path, classes: Sequence[str]) -> None:
             )
 
 
-def _header(path: Path, cells: Sequence[str]) -> tuple[str, ...] | None:
+def _header(path: Path, cells: Sequence[str], below: Sequence[str]) -> tuple[str, ...] | None:
+    """The names in the first line, None if it is the first row; `below` is the line after it."""
     names = tuple(cell.strip() for cell in cells)
     numbers = [name for name in names if _is_number(name)]
     if len(numbers) == len(names):
-        counting = len(names) > 1 and all(name == str(i) for i, name in enumerate(names))
-        return names if counting else None
+        if len(names) < 2 or len(set(names)) < len(names) or not all(map(str.isdecimal, names)):
+            return None
+        counting = all(name == str(i) for i, name in enumerate(names))
+        if counting and not all(cell.strip().isdecimal() for cell in below):
+            return names
+        raise InputError(
+            f"{path}: line 1 must be names, or numbers that cannot be taken for names; it is {listing(names)}; write a "
+            "line of names such as class_0, class_1 above the rows, or 1.0 for the number 1"
+        )
     if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
         raise InputError(f"{path}: cells must be separated by commas; line 1 uses {names[0]!r:.40}; convert it")
     odd = [name for name in numbers if not name.isdecimal()]
@@ -113,6 +128,6 @@ def _first_bad_line(path: Path, skip: int, error: ValueError) -> InputError:
                 if not _is_number(cell):
                     return InputError(
                         f"{path}: every cell must be a number; line {lines.line_num}, cell {i + 1} is {cell!r:.40}; "
-                        "classes are columns, labels are class numbers 0, 1, 2, ..."
+                        f"mend it, or {ENCODE}"
                     )
     return InputError(f"{path}: cannot be read ({' '.join(str(error).split())}); write it again as CSV")

@@ -34,12 +34,13 @@ def check_target(path: str | os.PathLike[str], *, force: bool = False) -> Path:
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise InputError(f"{path}: its folder does not exist; make it first")
-    if target.exists() and not target.is_file():
-        raise InputError(f"{path}: must be an ordinary file; it is {'a folder' if target.is_dir() else 'a device'}")
-    if target.exists() and not force:
-        raise InputError(f"{path} exists; pass --force to replace it, or another name")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
+    if not os.access(target.parent, os.W_OK | os.X_OK):  # first, as what is in a closed folder cannot be known
         raise InputError(f"{path}: its folder is not writable; choose another")
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "a device"
+        raise InputError(f"{path}: must be an ordinary file; it is {kind}; choose another name")
+    if target.exists() and not force:
+        raise InputError(f"{path}: exists; pass force=True to replace it, or another name")
     return target
 
 
@@ -106,5 +107,7 @@ def _place(path: str | os.PathLike[str], write: Callable[[BinaryIO], object], fo
             part.unlink()
         if isinstance(error, OSError):  # its own words name the temporary file, or none
             reason = error.strerror or error
-            raise OSError(f"{path}: cannot be written ({reason}); choose another name or folder") from error
+            raise OSError(
+                f"{path}: cannot be written ({reason}); make room, or choose another name or folder"
+            ) from error
         raise

@@ -153,7 +153,7 @@ def fit_temperature(
     if zero_labels not in ("raise", "exclude"):
         raise ValueError(f"zero_labels: must be 'raise' or 'exclude'; got {zero_labels!r}")
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence: must lie in (0, 1); got {confidence}")
+        raise ValueError(f"confidence: must lie in (0, 1); got {confidence}; give 0.95, say")
     source = make_source(
         logits,
         labels,
