@@ -54,7 +54,8 @@ def _state(fit: TemperatureFit) -> str:
 
 def _effect(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> str:
     """The NLL is judged by the interval of T as well: it compares the same rows, so it sees what two intervals hide."""
-    scores = f"NLL {before.nll.value:.4g} to {after.nll.value:.4g}, ECE {before.ece.value:.2%} to {after.ece.value:.2%}"
+    ece_before, ece_after = (f"{100 * side.ece.value:.2f} %" for side in (before, after))
+    scores = f"NLL {before.nll.value:.4g} to {after.nll.value:.4g}, ECE {ece_before} to {ece_after}"
     low, high = fit.interval or (0.0, float("inf"))
     nll = _change(before.nll, after.nll)
     if nll == 0 and not low <= 1 <= high and after.nll.value < before.nll.value:
