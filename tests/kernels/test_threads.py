@@ -95,3 +95,13 @@ assert os.waitpid(child, 0)[1] == 0
 assert np.array_equal(logitherm.entropy(z), before)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_work_may_call_for_blocks_of_its_own(monkeypatch):
+    monkeypatch.setenv("LOGITHERM_NUM_THREADS", "2")
+    rows = 4 * threads.SINGLE_THREAD
+
+    def work(block):
+        return sum(threads.map_blocks(lambda inner: inner.stop - inner.start, rows, 1))
+
+    assert set(threads.map_blocks(work, rows, 1)) == {rows}

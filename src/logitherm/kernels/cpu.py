@@ -412,6 +412,27 @@ def _weights(row, top, scale, floor, out):
 
 
 @njit(**_FLAGS)
+def residuals(z, labels, weights, out):
+    """out = w (softmax(z) - one-hot label) row by row; the first bad row or -1, and the sum of w nll."""
+    scale, floor = z.dtype.type(1 / LN2), _floor(z.dtype.type(0))
+    nll = 0.0
+    for i in range(z.shape[0]):
+        top, good = _row_top(z[i])
+        if good < z.shape[1] or top == -np.inf:
+            return i, nll
+        total = 0.0
+        for start in range(0, z.shape[1], TILE):
+            end = min(start + TILE, z.shape[1])
+            total += np.float64(_weights(z[i, start:end], top, scale, floor, out[i, start:end]))
+        share = z.dtype.type(weights[i] / total)
+        for j in range(z.shape[1]):
+            out[i, j] *= share
+        out[i, labels[i]] -= z.dtype.type(weights[i])
+        nll += weights[i] * (np.log(total) - (np.float64(z[i, labels[i]]) - np.float64(top)))
+    return -1, nll
+
+
+@njit(**_FLAGS)
 def log_softmax(z, temperatures, out):
     """out = log softmax(z / T) row by row; the first bad row, or -1."""
     for i in range(z.shape[0]):

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import current_thread
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -14,6 +15,8 @@ Result = TypeVar("Result")
 BLOCK_VALUES = 1 << 20
 BLOCK_ROWS = 1 << 14
 SINGLE_THREAD = 1 << 18  # values below which handing out work costs more than it saves
+
+NAME = "logitherm"  # of our threads: work that asks for blocks of its own does them itself, or all might wait
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 if hasattr(os, "register_at_fork"):
@@ -46,9 +49,9 @@ def map_blocks(work: Callable[[slice], Result], rows: int, states: int, values: 
     values = min(values, max(SINGLE_THREAD // 2, rows * states // 8))
     ranges = list(blocks(rows, states, values))
     threads = num_threads()
-    if threads == 1 or rows * states < SINGLE_THREAD:
+    if threads == 1 or rows * states < SINGLE_THREAD or current_thread().name.startswith(NAME):
         return [work(block) for block in ranges]
     pool = _pools.get(threads)
     if pool is None:
-        pool = _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="logitherm")
+        pool = _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix=NAME)
     return list(pool.map(work, ranges))
