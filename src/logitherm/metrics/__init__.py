@@ -7,10 +7,12 @@ an integer weight is worth that many copies of its row.
 """
 
 from logitherm.metrics.classwise import classwise_ece
-from logitherm.metrics.evaluation import Evaluation, Score, evaluate
+from logitherm.metrics.evaluation import Evaluation, evaluate
 from logitherm.metrics.grid import ReliabilityGrid, reliability_grid
 from logitherm.metrics.reliability import Reliability, reliability
+from logitherm.metrics.score import Score
 from logitherm.metrics.scores import accuracy, brier, expected_calibration_error, maximum_calibration_error, nll
+from logitherm.metrics.smooth import smooth_calibration_error
 
 __all__ = [
     "Evaluation",
@@ -26,4 +28,5 @@ __all__ = [
     "nll",
     "reliability",
     "reliability_grid",
+    "smooth_calibration_error",
 ]

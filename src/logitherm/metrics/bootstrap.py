@@ -64,6 +64,17 @@ def _normal_sums(rows: np.ndarray, replicates: int, rng: np.random.Generator) ->
     return np.asarray(rows.sum(axis=0)[:, None] + root.T @ noise)
 
 
+def resampled_masses(mass: np.ndarray, squares: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
+    """Resampled weight of each cell from the sum of its weights and of their squares: shape (replicates, cells).
+
+    A cell of n equal weights w weighs w * Poisson(n), which is exact and costs one draw, however many its rows. Unequal
+    weights are counted as equal ones of the same mean and variance of the sum.
+    """
+    unit = np.where(mass > 0, squares / np.where(mass > 0, mass, 1.0), 1.0)
+    unit = np.where(unit > 0, unit, 1.0)  # squares that underflow: weights that are nothing to the others
+    return np.asarray(rng.poisson(mass / unit, size=(replicates, len(mass))) * unit)
+
+
 def interval(value: float, replicates: np.ndarray, level: float, *, recentre: bool = False) -> tuple[float, float]:
     """Percentile interval that holds `value`; NaN without replicates.
 

@@ -12,26 +12,14 @@ from logitherm._array import Array
 from logitherm.metrics.binning import bin_edges, bin_index, bin_sums, expected_error, largest_error
 from logitherm.metrics.bootstrap import draw_counts, interval, resampled_sums
 from logitherm.metrics.classwise import classwise_errors
-from logitherm.metrics.options import as_count, as_level, finite_or_none
+from logitherm.metrics.options import as_count, as_level
 from logitherm.metrics.rows import Inputs, Rows, as_inputs, row_statistics, weighted_mean
+from logitherm.metrics.score import Score
 
 CLASSWISE_WORK = 10**10  # multiplications: about half a second
 CLASSWISE_DRAW = 200  # what drawing a weight costs, in multiplications
 CLASSWISE_LEAST = 100  # replicates
 CLASSWISE_HELD = 1 << 22  # sums held at a time: 32 MB
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score and its bootstrap interval, low <= value <= high; NaN bounds where none was asked for."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_dict(self) -> dict[str, float | None]:
-        """For JSON: what is not finite is None."""
-        return {name: finite_or_none(value) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
