@@ -87,7 +87,7 @@ def describe(x: Any) -> str:
     """Shape and dtype of an argument, for error messages."""
     if is_array(x):
         return f"shape {tuple(x.shape)}, {dtype_name(x)}"
-    return f"{type(x).__name__} {x!r}"[:80]
+    return " ".join(f"{type(x).__name__} {x!r}".split())[:80]
 
 
 def to_numpy(x: Any) -> np.ndarray:

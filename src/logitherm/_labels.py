@@ -14,20 +14,26 @@ def as_labels(labels: Any, batch_shape: tuple[int, ...], classes: int) -> np.nda
     """Labels of a batch as a flat int64 array, each in [0, classes)."""
     given = as_array(labels, "labels")
     kind = dtype_name(given)
+    one_hot = bool(batch_shape) and tuple(given.shape) == (*batch_shape, classes)
     if "int" not in kind and math.prod(given.shape):  # an empty list is a float array to NumPy
-        hint = " (soft labels are another argument)" if "float" in kind else ""
-        raise TypeError(f"labels: must be integers{hint}; got {describe(given)}; convert with int64")
+        mend = "convert with int64" if "float" in kind else "encode them as 0, 1, ... in the order of the columns"
+        mend = "take the argmax of one-hot rows; soft labels are another argument" if one_hot else mend
+        raise TypeError(f"labels: must be integers; got {describe(given)}; {mend}")
     if tuple(given.shape) != tuple(batch_shape):
-        one_hot = tuple(given.shape) == (*batch_shape, classes)
         mend = "take the argmax of one-hot rows" if one_hot else "give one label a row"
         raise ValueError(f"labels: must have the batch shape {tuple(batch_shape)}; got {describe(given)}; {mend}")
     flat = to_numpy(given).reshape(-1)
     bad = (flat < 0) | (flat >= classes)
     if bad.any():
         row = int(np.argmax(bad))
+        mend = "mend them, or leave them out by a mask or ignore_index where there is one"
+        if classes == 1:
+            mend = "a single score x stands for the logits (0, x)"
+        elif flat.min() >= 1 and flat.max() == classes:
+            mend = "subtract 1 if they count from 1"
         raise ValueError(
             f"labels: must lie in [0, {classes}); {place(row, batch_shape)} has {int(flat[row])}"
-            f" ({int(bad.sum())} such in all); drop or mend it"
+            f" ({int(bad.sum())} such in all); {mend}"
         )
     return flat.astype(np.int64, copy=False)
 

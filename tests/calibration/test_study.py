@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import logitherm
 from logitherm.calibration import calibrate, study
 from logitherm.calibration.verdict import verdict
 from logitherm.metrics import Evaluation, Score
+from logitherm.metrics.comparison import Change, Comparison
 
 
 def simulated(temperature: float, n: int = 1500, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -85,28 +87,48 @@ def test_few_rows_say_nothing():
         ]
 
 
-def scores(before: tuple[float, float], after: tuple[float, float], equal_mass: float = 0.0):
-    """Two evaluations whose NLL stays, and whose ECE has these intervals."""
+def scores(equal_mass: float):
+    """Two evaluations of which only the equal-mass error changes."""
     still = Score(0.5, 0.4, 0.6)
     return [
-        Evaluation(100, 5, still, still, still, Score(sum(ece) / 2, *ece), Score(mass, 0, 1), still, still)
-        for ece, mass in ((before, 0.1), (after, 0.1 + equal_mass))
+        Evaluation(100, 5, still, still, still, still, Score(m, 0, 1), still, still) for m in (0.1, 0.1 + equal_mass)
     ]
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "equal_mass", "words"),
+    ("nll", "ece", "equal_mass", "words"),
     [
-        ((0.2, 0.3), (0.05, 0.1), -0.05, "the NLL does not change beyond its interval and the calibration error falls"),
-        ((0.2, 0.3), (0.05, 0.1), 0.05, "neither score changes beyond its interval"),
-        ((0.05, 0.1), (0.2, 0.3), 0.0, "the NLL does not change beyond its interval and the calibration error rises"),
-        ((0.1, 0.3), (0.05, 0.2), -0.05, "neither score changes beyond its interval"),
+        (
+            (-0.1, 0.1),
+            (-0.2, -0.1),
+            -0.05,
+            "the NLL does not change by more than chance allows and the calibration error falls",
+        ),
+        ((-0.1, 0.1), (-0.2, -0.1), 0.05, "neither score changes by more than chance allows"),
+        (
+            (-0.1, 0.1),
+            (0.1, 0.2),
+            0.0,
+            "the NLL does not change by more than chance allows and the calibration error rises",
+        ),
+        ((-0.2, -0.1), (-0.2, -0.1), -0.05, "One temperature improves both scores"),
+        ((-0.1, 0.1), (-0.1, 0.1), -0.05, "neither score changes by more than chance allows"),
     ],
 )
-def test_the_verdict_claims_no_more_than_the_intervals(before, after, equal_mass, words):
+def test_the_verdict_claims_no_more_than_the_intervals(nll, ece, equal_mass, words):
     fit = calibrate(*simulated(1.0), bootstrap=10).fit
     assert fit.interval[0] < 1 < fit.interval[1]
-    assert words in " ".join(verdict(fit, *scores(before, after, equal_mass), bins=15))
+    changes = Comparison(*(Change(sum(ends) / 2, *ends) for ends in (nll, (-0.1, 0.1), ece)))
+    assert words in " ".join(verdict(fit, *scores(equal_mass), changes, bins=15))
+
+
+def test_where_a_few_rows_decide_the_robust_interval_is_the_one_to_read():
+    fit = calibrate(*simulated(1.5), bootstrap=10).fit
+    doubtful = replace(fit, sandwich_error=10 * fit.standard_error, sandwich_interval=(0.8, 2.5))
+    still = Comparison(*[Change(0.0, -0.1, 0.1)] * 3)
+    lines = verdict(doubtful, *scores(0.0), still, bins=15)
+    assert lines[0].startswith("The model's temperature cannot be told from 1")
+    assert "Trust the robust interval of T, 0.8 to 2.5." in lines[-1]
 
 
 def test_what_remains_by_chance_is_no_reproach():

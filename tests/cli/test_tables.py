@@ -21,6 +21,7 @@ def fit(**changes):
     values = {
         "temperature": 2.31812,
         "interval": (2.0812, 2.5791),
+        "sandwich_interval": (2.061, 2.607),
         "confidence": 0.95,
         "standard_error": 0.12712,
         "sandwich_error": 0.1389,
@@ -66,6 +67,11 @@ def test_temperature():
     assert "0.127 model-based, 0.139 sandwich" in out
     assert "p = 6.7e-48" in out
     assert "converge" not in out
+
+
+def test_the_robust_interval_where_a_few_rows_decide():
+    assert "Robust interval" not in text(tables.temperature_table(fit()))
+    assert "2.06 to 2.61, by the sandwich error" in text(tables.temperature_table(fit(standard_error=0.05)))
 
 
 def test_temperature_at_a_bound():

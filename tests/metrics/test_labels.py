@@ -32,7 +32,7 @@ def test_torch_labels_and_batches():
             [0.0, 1.0],
             (2,),
             TypeError,
-            r"labels: must be integers \(soft labels are another argument\); got shape \(2,\)",
+            r"labels: must be integers; got shape \(2,\), float64; convert with int64",
         ),
         ([True, False], (2,), TypeError, "labels: must be integers; got shape .2,., bool"),
         (["a", "b"], (2,), TypeError, "labels: must be an array of numbers"),

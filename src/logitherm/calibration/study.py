@@ -11,9 +11,10 @@ import numpy as np
 from logitherm._array import Array, as_array, describe, to_numpy
 from logitherm._labels import as_labels
 from logitherm.calibration.temperature_scaling import TemperatureScaling
-from logitherm.calibration.verdict import verdict
+from logitherm.calibration.verdict import is_wrong_tool, verdict
 from logitherm.kernels.likelihood import Observed
 from logitherm.metrics import Evaluation, evaluate, reliability, reliability_grid
+from logitherm.metrics.comparison import Comparison, compare
 from logitherm.thermometer import TemperatureFit, fit_temperature
 from logitherm.thermometer.sources import make_source
 
@@ -35,6 +36,8 @@ class CalibrationStudy:
         The temperature fitted to all rows of the first set.
     before, after : Evaluation
         Scores at T = 1 and at the fitted temperature, with bootstrap intervals, on rows that were not fitted.
+    changes : Comparison
+        After minus before on the same rows, with intervals of the differences.
     nll_curve : dict
         Mean NLL of the fitted rows against temperature.
     reliability : dict
@@ -51,6 +54,7 @@ class CalibrationStudy:
     fit: TemperatureFit
     before: Evaluation
     after: Evaluation
+    changes: Comparison
     nll_curve: dict[str, list[float]]
     reliability: dict[str, Any]
     calibrator: TemperatureScaling = field(repr=False)
@@ -67,6 +71,7 @@ class CalibrationStudy:
             named = {k: v for k, v in scores.items() if isinstance(v, dict)}
             plain[side] = {k: v["value"] for k, v in named.items()}
             plain[f"{side}_intervals"] = {k: [v["low"], v["high"]] for k, v in named.items()}
+        plain["changes"] = self.changes.to_dict()
         return plain | {"verdict": self.verdict}
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,6 +87,8 @@ class CalibrationStudy:
             "fit": self.fit.to_dict(),
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
+            "changes": self.changes.to_dict(),
+            "wrong_tool": is_wrong_tool(self.changes),
             "nll_curve": self.nll_curve,
             "reliability": self.reliability,
         }
@@ -186,6 +193,7 @@ def calibrate(
     before = evaluate(scored, scored_labels, 1.0, **options)
     say("scoring at the fitted temperature", 0.45)
     after = evaluate(scored, scored_labels, temperatures, **options)
+    changes = compare(scored, scored, scored_labels, temperature_after=temperatures, **options)
     say("drawing the diagrams", 0.75)
     diagrams = {
         "before": reliability(scored, scored_labels, 1.0, **options).to_dict(),
@@ -202,10 +210,11 @@ def calibrate(
         fit=found,
         before=before,
         after=after,
+        changes=changes,
         nll_curve=curve,
         reliability=diagrams,
         calibrator=calibrator,
-        verdict=verdict(found, before, after, bins),
+        verdict=verdict(found, before, after, changes, bins),
     )
 
 

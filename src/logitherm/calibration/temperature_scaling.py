@@ -84,6 +84,11 @@ class TemperatureScaling(Calibrator):
             setattr(self, f"{name}_", getattr(found, name))
         return self
 
+    def resolve(self, logits: Array, step: Any = None) -> float:
+        """The fitted temperature: the calibrator goes wherever a temperature does."""
+        check_is_fitted(self)
+        return self.temperature_
+
     def predict_proba(self, logits: Any) -> Array:
         """softmax(logits / T), shape and kind of the logits."""
         check_is_fitted(self)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 
-from logitherm.metrics import Evaluation, Score
+from logitherm.metrics import Evaluation
+from logitherm.metrics.comparison import Comparison
 from logitherm.thermometer import TemperatureFit
 
 WRONG_BEYOND = 2.0  # ratio of sandwich to model-based error from which the model errs in more than its temperature
@@ -13,7 +14,7 @@ MUCH = 0.03  # calibration error that is worth a word if it remains
 FEW = 30  # rows below which the intervals themselves are not to be trusted
 
 
-def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation, bins: int) -> list[str]:
+def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation, changes: Comparison, bins: int) -> list[str]:
     """What the model is, what one temperature does about it, and what to beware of."""
     if fit.classes == 1:
         return ["There is only one class: no temperature changes anything."]
@@ -31,10 +32,10 @@ def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation, bins: in
     if fit.at_bound == "infinite" or (fit.interval and fit.interval[1] == float("inf")):
         return [
             "The logits say nothing about these labels that an infinite temperature would not say as well.",
-            "Check that labels and logits belong together and that the columns are in the order of the labels.",
+            "Check that labels and logits belong together, that labels count from 0 and columns are in their order.",
         ]
-    found = [_state(fit), _effect(fit, before, after), *_warnings(fit, before, after, bins)]
-    if after.ece.low > before.ece.high:
+    found = [_state(fit), _effect(before, after, changes), *_warnings(fit, before, after, bins)]
+    if is_wrong_tool(changes):
         found[0] = (
             f"By likelihood the best single temperature is T = {fit.temperature:.3g}, but it is the wrong tool here."
         )
@@ -42,8 +43,18 @@ def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation, bins: in
     return found
 
 
+def is_wrong_tool(changes: Comparison) -> bool:
+    """Whether the calibration error rises beyond chance, and the Brier score does not make up for it."""
+    return changes.ece.sign > 0 and changes.brier.sign >= 0
+
+
+def few_decide(fit: TemperatureFit) -> bool:
+    """Whether the model-based error and interval are not to be trusted."""
+    return bool(fit.standard_error and fit.sandwich_error and fit.sandwich_error > WRONG_BEYOND * fit.standard_error)
+
+
 def _state(fit: TemperatureFit) -> str:
-    low, high = fit.interval or (0.0, float("inf"))
+    low, high = (fit.sandwich_interval if few_decide(fit) else fit.interval) or (0.0, float("inf"))
     t = f"T = {fit.temperature:.3g}"
     if low > 1:
         return f"The model is overconfident: too cold, it needs heating to {t}."
@@ -52,28 +63,19 @@ def _state(fit: TemperatureFit) -> str:
     return f"The model's temperature cannot be told from 1 on {fit.n} rows ({t}, interval {low:.3g} to {high:.3g})."
 
 
-def _effect(fit: TemperatureFit, before: Evaluation, after: Evaluation) -> str:
-    """The NLL is judged by the interval of T as well: it compares the same rows, so it sees what two intervals hide."""
+def _effect(before: Evaluation, after: Evaluation, changes: Comparison) -> str:
+    """Judged by the intervals of the differences, which compare the same rows."""
     ece_before, ece_after = (f"{100 * side.ece.value:.2f} %" for side in (before, after))
     scores = f"NLL {before.nll.value:.4g} to {after.nll.value:.4g}, ECE {ece_before} to {ece_after}"
-    low, high = fit.interval or (0.0, float("inf"))
-    nll = _change(before.nll, after.nll)
-    if nll == 0 and not low <= 1 <= high and after.nll.value < before.nll.value:
-        nll = -1
-    ece = _change(before.ece, after.ece)
+    nll, ece = changes.nll.sign, changes.ece.sign
     if ece < 0 and after.ece_equal_mass.value >= before.ece_equal_mass.value:
         ece = 0  # other bins, other answer
     if nll < 0 and ece < 0:
         return f"One temperature improves both scores on rows it was not fitted to: {scores}."
     if nll == ece == 0:
-        return f"On rows it was not fitted to, neither score changes beyond its interval: {scores}."
-    words = {-1: "falls", 0: "does not change beyond its interval", 1: "rises"}
+        return f"On rows it was not fitted to, neither score changes by more than chance allows: {scores}."
+    words = {-1: "falls", 0: "does not change by more than chance allows", 1: "rises"}
     return f"On rows it was not fitted to, the NLL {words[nll]} and the calibration error {words[ece]}: {scores}."
-
-
-def _change(before: Score, after: Score) -> int:
-    """-1 or 1 if a score falls or rises so far that its intervals do not overlap, else 0."""
-    return int(after.low > before.high) - int(after.high < before.low)
 
 
 def _warnings(fit: TemperatureFit, before: Evaluation, after: Evaluation, bins: int) -> list[str]:
@@ -81,11 +83,12 @@ def _warnings(fit: TemperatureFit, before: Evaluation, after: Evaluation, bins: 
     chance = 0.4 * math.sqrt(bins / after.n)  # at most the mean ECE of an honest model: sqrt(2 / pi) / 2 a bin
     if max(before.ece.value / 2, chance) < after.ece.low <= before.ece.high and after.ece.value > MUCH:
         found.append("Much of the calibration error remains: it is not a matter of one temperature.")
-    if fit.standard_error and fit.sandwich_error and fit.sandwich_error > WRONG_BEYOND * fit.standard_error:
-        ratio = fit.sandwich_error / fit.standard_error
+    if few_decide(fit) and fit.sandwich_interval:
+        ratio = (fit.sandwich_error or 0) / (fit.standard_error or 1)
+        low, high = fit.sandwich_interval
         found.append(
             f"The robust standard error is {ratio:.1f} times the model-based one: a few rows decide, or the model "
-            "is wrong in more than its temperature. Trust the robust error."
+            f"is wrong in more than its temperature. Trust the robust interval of T, {low:.3g} to {high:.3g}."
         )
     return found + _excluded(fit)
 
@@ -93,4 +96,5 @@ def _warnings(fit: TemperatureFit, before: Evaluation, after: Evaluation, bins: 
 def _excluded(fit: TemperatureFit) -> list[str]:
     if not fit.excluded:
         return []
-    return [f"{fit.excluded} rows were left out because their label has probability zero at every temperature."]
+    rows = "1 row was" if fit.excluded == 1 else f"{fit.excluded} rows were"
+    return [f"{rows} left out: the label has probability zero at every temperature."]

@@ -69,10 +69,14 @@ def command(
             require_possible(data)
         study = run(data, choices, tell)
         written = write(study, choices, tell)
+    from logitherm.calibration.verdict import is_wrong_tool
+
     for each in data:
         remark(each, "those rows are left out")
     if choices.save is not None:
         remark_bound(choices.save, study.fit.at_bound)
+        if is_wrong_tool(study.changes):
+            warn(f"{choices.save}: the calibrator makes the calibration error worse, so it is not one to ship")
     show(study, data, choices, written)
 
 
@@ -86,6 +90,10 @@ def check_outputs(choices: Choices, inputs: list[Path]) -> None:
     for path in outputs:
         if path.resolve() in {other.resolve() for other in inputs}:
             raise InputError(f"{path}: is an input and cannot be the output too; choose another name")
+    for option, path, suffix in (("--report", choices.report, ".html"), ("--save", choices.save, ".json")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise click.UsageError(f"{option} must name a {suffix} file.")
+    for path in outputs:
         check_target(path, force=choices.force)
 
 

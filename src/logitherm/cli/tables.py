@@ -53,6 +53,8 @@ def temperature_table(fit: Any) -> RenderableType:
     """T with its interval, and both standard errors."""
     from rich.table import Table
 
+    from logitherm.calibration.verdict import few_decide
+
     decimals = decimals_of(*(fit.interval or (None, None)))
     finer = None if decimals is None else decimals + 1
     table = Table.grid(padding=(0, 3))
@@ -64,6 +66,9 @@ def temperature_table(fit: Any) -> RenderableType:
     if fit.standard_error is not None or fit.sandwich_error is not None:
         errors = f"{number(fit.standard_error, finer)} model-based, {number(fit.sandwich_error, finer)} sandwich"
         table.add_row("  Standard error", errors)
+    if fit.sandwich_interval is not None and few_decide(fit):
+        low, high = (number(end, decimals) for end in fit.sandwich_interval)
+        table.add_row("  Robust interval", f"{low} to {high}, by the sandwich error: trust this one")
     if fit.p_value is not None:
         chance = "p < 1e-300" if fit.p_value < 1e-300 else f"p = {fit.p_value:.2g}"
         table.add_row("  Against T = 1", f"{chance} (likelihood ratio)")

@@ -16,7 +16,7 @@ class MissingExtra(ImportError):
     """An optional package is needed; the message ends with the pip line that mends it."""
 
     def __init__(self, purpose: str, package: str, extra: str) -> None:
-        super().__init__(f'{purpose} needs {package}: pip install "logitherm[{extra}]"', name=package)
+        super().__init__(f"{purpose} needs {package}: pip install {package} (the extra `{extra}`)", name=package)
 
 
 def require_file(path: str | os.PathLike[str], advice: str = "check the name") -> None:

@@ -3,6 +3,7 @@ rows, nothing of their size kept."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -48,10 +49,7 @@ def cross_entropy(z: Array, labels: np.ndarray, weights: np.ndarray, mapped: Aff
         )
 
     parts = map_blocks(work, z.shape[0], z.shape[1], BLOCK_VALUES if mapped.matrix is None else PRODUCT_VALUES)
-    matrix = None if mapped.matrix is None else sum(slopes.matrix for _, slopes in parts)
-    return sum(nll for nll, _ in parts), Affine(
-        sum(slopes.scale for _, slopes in parts), sum(slopes.bias for _, slopes in parts), matrix
-    )
+    return sum(nll for nll, _ in parts), _summed([slopes for _, slopes in parts])
 
 
 def curvatures(z: Array, weights: np.ndarray, mapped: Affine) -> Affine:
@@ -71,5 +69,9 @@ def curvatures(z: Array, weights: np.ndarray, mapped: Affine) -> Affine:
         )
 
     parts = map_blocks(work, z.shape[0], z.shape[1], BLOCK_VALUES if mapped.matrix is None else PRODUCT_VALUES)
-    matrix = None if mapped.matrix is None else sum(part.matrix for part in parts)
-    return Affine(sum(part.scale for part in parts), sum(part.bias for part in parts), matrix)
+    return _summed(parts)
+
+
+def _summed(parts: list[Affine]) -> Affine:
+    scale, bias, matrix = (None if column[0] is None else reduce(np.add, column) for column in zip(*parts))
+    return Affine(scale, bias, matrix)  # type: ignore[arg-type]

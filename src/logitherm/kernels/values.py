@@ -50,7 +50,7 @@ def cpu() -> Any:
 
 @cache
 def _load() -> Any:
-    """The compiled kernels; says so when they are compiled for the first time on a machine."""
+    """The compiled kernels; says so when some are compiled, for every kind of input once."""
     from numba.core import event
 
     class Announce(event.Listener):  # type: ignore[misc]
@@ -60,7 +60,7 @@ def _load() -> Any:
             ours = event.data["dispatcher"].py_func.__module__.startswith("logitherm.")
             if ours and not self.said:
                 self.said = True
-                log.warning("logitherm: compiling the CPU kernels (once on this machine, some seconds) ...")
+                log.warning("logitherm: compiling the CPU kernels for this kind of input (some seconds, then kept) ...")
 
         def on_end(self, event: Any) -> None:
             pass

@@ -19,6 +19,7 @@ from logitherm.report.tables import export_tables
 from logitherm.report.words import (
     BOUNDS,
     DASH,
+    MINUS,
     NBSP,
     TIMES,
     as_count,
@@ -107,7 +108,7 @@ def _about(study: Mapping[str, Any]) -> str:
 def _sentence(text: str) -> str:
     """A sentence of the verdict: powers of ten written out, and no line break inside a number."""
     text = re.sub(r"(?<=\d)e([+-]\d+)\b", lambda e: f"{NBSP}{TIMES}{NBSP}{as_power(int(e[1]))}", text)
-    return escape(text).replace("T = ", f"T{NBSP}={NBSP}")
+    return escape(text).replace("T = ", f"T{NBSP}={NBSP}").replace(" %", f"{NBSP}%")
 
 
 def _verdict(study: Mapping[str, Any]) -> str:
@@ -156,7 +157,7 @@ def _temperature(fit: Mapping[str, Any]) -> str:
     value_class = "value" if fitted_temperature(fit) is not None else "value words"
     facts = [
         ("Standard error, if the calibrated model is right", as_number(fit.get("standard_error"))),
-        ("Standard error, even if it is not (sandwich)", as_number(fit.get("sandwich_error"))),
+        ("Standard error, even if it is not (sandwich)", _sandwich(fit)),
         ("Likelihood ratio against T&nbsp;=&nbsp;1", _likelihood_ratio(fit)),
     ]
     rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
@@ -165,6 +166,12 @@ def _temperature(fit: Mapping[str, Any]) -> str:
         f'<p class="interval">{interval_words(fit)}</p></div>{_gauge(fit)}</div>'
         f'<dl class="facts">{rows}</dl><p class="meaning">{meaning(fit)}</p>'
     )
+
+
+def _sandwich(fit: Mapping[str, Any]) -> str:
+    low, high = fit.get("sandwich_interval") or (None, None)
+    ends = f" ({as_temperature(low, fit)} to {as_temperature(high, fit)})" if low and high else ""
+    return as_number(fit.get("sandwich_error")) + ends
 
 
 def _likelihood_ratio(fit: Mapping[str, Any]) -> str:
@@ -183,22 +190,36 @@ def _score_text(value: float | None, unit: str, decimals: int) -> str:
     return f"{as_number(100 * value, decimals)}{NBSP}{unit}"
 
 
-def _cell(score: Mapping[str, float | None], unit: str, decimals: int, which: str) -> str:
+def _cell(
+    score: Mapping[str, float | None],
+    unit: str,
+    decimals: int,
+    which: str,
+    change: Mapping[str, float | None] | None = None,
+) -> str:
     value, low, high = (_score_text(score.get(key), unit, decimals) for key in ("value", "low", "high"))
     known = score.get("low") is not None and score.get("high") is not None
     interval = f"{low.removesuffix(NBSP + unit)}{DASH}{high.removesuffix(NBSP + unit)}" if known else "no interval"
-    return f'<td class="{which}"><b>{value}</b><small>{interval}</small></td>'
+    more = f"<small>{_change_text(change, unit, decimals)}</small>" if change and change.get("low") is not None else ""
+    return f'<td class="{which}"><b>{value}</b><small>{interval}</small>{more}</td>'
+
+
+def _change_text(change: Mapping[str, float | None], unit: str, decimals: int) -> str:
+    """The difference with its own interval, which compares the same rows."""
+    value, low, high = (_score_text(change[key], unit, decimals).removesuffix(NBSP + unit) for key in change)
+    signs = [text if text.startswith(MINUS) else f"+{text}" for text in (value, low, high)]
+    return f"change {signs[0]} ({signs[1]} to {signs[2]})"
 
 
 def _scores(study: Mapping[str, Any]) -> str:
-    rows = []
+    rows, changes = [], study.get("changes") or {}
     for key, name, unit, decimals, better, words in SCORES:
         before, after = study["before"].get(key), study["after"].get(key)
         if before is None or after is None:
             continue
         rows.append(
             f'<tr><th scope="row"><b>{name}</b><small>{words}; {better}</small></th>'
-            f"{_cell(before, unit, decimals, 'before')}{_cell(after, unit, decimals, 'after')}</tr>"
+            f"{_cell(before, unit, decimals, 'before')}{_cell(after, unit, decimals, 'after', changes.get(key))}</tr>"
         )
     after = fitted_words(study["fit"]).replace(f"={NBSP}", "= ")  # a narrow column may break there, never in the number
     head = (
@@ -233,12 +254,15 @@ def _export(figure: str, *, image: bool = True) -> str:
     return f'<span class="exports">{buttons}</span>'
 
 
-def _use(fit: Mapping[str, Any]) -> str:
-    """How to apply the fit; at a bound there is nothing worth applying."""
+def _use(study: Mapping[str, Any]) -> str:
+    """How to apply the fit; at a bound, or where it does harm, there is nothing worth applying."""
+    fit = study["fit"]
     fitted = fitted_temperature(fit)
     if fitted is None:
         why = NOTHING_TO_USE.get(fit.get("at_bound") or "", "No temperature was fitted.")
         return f"<p>There is nothing here to apply. {why}</p>"
+    if study.get("wrong_tool"):
+        return "<p>Do not apply this temperature: it lowers the likelihood loss at the price of calibration.</p>"
     return Template(USE).substitute(temperature=as_temperature(fitted, fit))
 
 
@@ -367,7 +391,7 @@ def render_report(study: Study, *, title: str | None = None) -> str:
         "slider_start": start,
         "slider_words": _slider_words(fit),
         "likelihood_words": _likelihood_words(fit),
-        "use": _use(fit),
+        "use": _use(contents),
         "scored_on": escape(contents["scored_on"]),
         "solver": _solver(fit),
         "level": as_percent(1 - fit["confidence"]),

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from logitherm._array import Array
 from logitherm.kernels import exponential
-from logitherm.thermometer.search import REACH, Search
+from logitherm.thermometer.search import FAR, REACH, Search
 from logitherm.thermometer.sources import Source, make_source
 
 
@@ -29,9 +30,11 @@ class TemperatureFit:
         Of T, robust against a model that is wrong in more than its temperature. Much larger than `standard_error`:
         it is.
     interval : (float, float) or None
-        Profile-likelihood interval of T; for soft labels, of log T by the sandwich error.
+        Profile-likelihood interval of T; for soft labels, `sandwich_interval`.
+    sandwich_interval : (float, float) or None
+        Interval of log T by the sandwich error, to be trusted where the two errors differ much.
     confidence : float
-        Its level.
+        The level of both.
     nll_before, nll_after : float
         Mean negative log-likelihood at T = 1 and at T, in nats (cross-entropy for soft labels).
     likelihood_ratio, p_value : float or None
@@ -53,6 +56,7 @@ class TemperatureFit:
     standard_error: float | None
     sandwich_error: float | None
     interval: tuple[float, float] | None
+    sandwich_interval: tuple[float, float] | None
     confidence: float
     nll_before: float
     nll_after: float
@@ -65,13 +69,19 @@ class TemperatureFit:
     at_bound: str | None
     excluded: int
 
+    def resolve(self, logits: Array, step: Any = None) -> float:
+        """The temperature itself: a fit goes wherever a temperature does."""
+        return self.temperature
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: None for an infinite temperature or end of the interval."""
         values = asdict(self)
         values["temperature"] = _finite(self.temperature)
         values["nll_after"] = _finite(self.nll_after)
         values["nll_before"] = _finite(self.nll_before)
-        values["interval"] = None if self.interval is None else [_finite(v) for v in self.interval]
+        for name in ("interval", "sandwich_interval"):
+            ends = getattr(self, name)
+            values[name] = None if ends is None else [_finite(v) for v in ends]
         return values
 
 
@@ -101,8 +111,9 @@ def fit_temperature(
     Parameters
     ----------
     logits : array, shape (..., states), or iterable of batches
-        Floating scores; -inf forbids a state. Or batches that can be read more than once (a list, a DataLoader): tuples
-        (logits, labels) or (logits, labels, weights), with `model` (inputs, labels[, weights]).
+        Floating scores; -inf forbids a state; of probabilities, their logarithm. Or batches that can be read more than
+        once (a list, a DataLoader): tuples (logits, labels) or (logits, labels, weights), with `model` (inputs,
+        labels[, weights]).
     labels : integer array, batch shape
         The state that occurred.
     soft_labels : floating array, shape of the logits
@@ -197,16 +208,15 @@ def fit_source(source: Source, *, drawn: bool, zero_labels: str, confidence: flo
     information = float(total.curvature[0])
     sandwich = temperature**2 * math.sqrt(float(total.squares[0])) / information
     gain = max(0.0, 2 * (search.nll_one - float(total.nll[0])))
-    if drawn:
-        interval = search.profile(x, total)
-    else:
-        width = quantile * sandwich / temperature
-        interval = (temperature * float(exponential(-width)), temperature * float(exponential(width)))
+    width = quantile * sandwich / temperature
+    factor = float(exponential(width)) if width < FAR else math.inf
+    robust = (temperature / factor, temperature * factor)
     return TemperatureFit(
         temperature=temperature,
         standard_error=temperature**2 / math.sqrt(information) if drawn else None,
         sandwich_error=sandwich,
-        interval=interval,
+        interval=search.profile(x, total) if drawn else robust,
+        sandwich_interval=robust,
         nll_after=float(total.nll[0]) / first.weight,
         likelihood_ratio=gain if drawn else None,
         p_value=math.erfc(math.sqrt(gain / 2)) if drawn else None,
@@ -234,6 +244,7 @@ def _at_bound(source: Source, search: Search, base: dict[str, Any], drawn: bool)
         standard_error=None,
         sandwich_error=None,
         interval=None,
+        sandwich_interval=None,
         nll_after=float(nll) / weight,
         likelihood_ratio=max(0.0, 2 * (search.nll_one - float(nll))) if drawn else None,
         p_value=None,

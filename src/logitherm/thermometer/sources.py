@@ -99,6 +99,11 @@ class BatchSource:
             logits, labels, *weights = batch
             if self.model is not None:
                 logits = _forward(self.model, logits)
+            elif np.ndim(logits) > np.ndim(labels) + 1:
+                raise ValueError(
+                    f"logits: batches must be of logits, one axis more than labels; batch {number} is "
+                    f"{describe(logits)} with labels {describe(labels)}; for inputs of a model pass model="
+                )
             with _named(number):
                 source = self.build(logits, labels, *weights)
             if getattr(self, "classes", source.classes) != source.classes:
@@ -181,10 +186,10 @@ def make_source(
             for name, value in (("labels", labels), ("soft_labels", soft_labels), ("samples", samples))
             if value is not None
         ]
+        if not hasattr(logits, "__iter__"):
+            raise TypeError(f"logits: must be an array or an iterable of batches; got {describe(logits)}; pass one")
         if given or weights is not None or mask is not None:
             raise ValueError(f"{[*given, 'weights, mask'][0]}: must not be given with batches, which carry their own")
-        if not hasattr(logits, "__iter__"):
-            raise TypeError(f"logits: must be an array or an iterable of batches; got {describe(logits)}")
         if isinstance(logits, Iterator):
             raise ValueError(
                 "logits: batches must be readable more than once; got a one-shot "
@@ -236,6 +241,11 @@ def _array_source(
     as_logits(raw[(slice(0, 1),) * raw.ndim] if half else raw, axis)  # kind and shape; values are looked at in the pass
     z = namespace(raw).moveaxis(raw, axis, -1)
     batch, states = tuple(z.shape[:-1]), int(z.shape[-1])
+    if labels is not None and not batch and np.ndim(labels) == 1:
+        raise ValueError(
+            f"logits: must have an axis of rows and one of states; got {describe(raw)}; "
+            "a single score x a row stands for the logits (0, x)"
+        )
     z = (z.detach() if is_torch(z) else z).reshape(-1, states)
     z = z if is_torch(z) else to_numpy(z)
 

@@ -117,6 +117,8 @@ def solve_temperature(
     batch = tuple(z.shape[:-1])
     q = as_log_prior(log_prior, z, check)
     goal = _as_target(name, targets[name], z, () if pooled else batch)
+    if q is None and name != "mean_energy" and should_check(check, z, goal):
+        _require_possible(name, goal)
     t0 = as_temperature(reference_temperature, z, check)
     if q is not None:
         z = xp.where(q > -math.inf, z, xp.full_like(z, -math.inf))
@@ -163,8 +165,20 @@ def _as_target(name: str, target: Any, z: Array, shape: tuple[int, ...]) -> Arra
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"{name}: must broadcast against the batch {shape}; got {describe(target)}") from error
     if not is_traced(goal) and not is_traced(z) and bool(xp.any(xp.isnan(goal))):
-        raise ValueError(f"{name}: must be a number; got NaN at index {first_true(xp.isnan(goal))}")
+        raise ValueError(f"{name}: must be a number; got NaN at index {first_true(xp.isnan(goal))}; mend it")
     return goal
+
+
+def _require_possible(name: str, goal: Array) -> None:
+    """Refuse what no logits can have, whatever is to happen to targets that only these cannot reach."""
+    most = 1.0 if name == "top_probability" else math.inf
+    impossible = (goal < 0) | (goal > most)
+    if bool(namespace(goal).any(impossible)):
+        row = first_true(impossible)
+        raise ValueError(
+            f"{name}: must lie in [0, {most:g}]; got {float(to_numpy(goal).reshape(-1)[row]):g}; "
+            + ("give a share, not a percentage" if most == 1 else "it is in nats")
+        )
 
 
 def _require_inside(name: str, goal: Array, answer: Answer, batch: tuple[int, ...], pooled: bool) -> None:
