@@ -12,21 +12,26 @@ from logitherm.metrics.grid import ReliabilityGrid, reliability_grid
 from logitherm.metrics.reliability import Reliability, reliability
 from logitherm.metrics.score import Score
 from logitherm.metrics.scores import accuracy, brier, expected_calibration_error, maximum_calibration_error, nll
+from logitherm.metrics.selective import Deferral, RiskCoverage, defer_below, risk_coverage
 from logitherm.metrics.smooth import smooth_calibration_error
 
 __all__ = [
+    "Deferral",
     "Evaluation",
     "Reliability",
     "ReliabilityGrid",
+    "RiskCoverage",
     "Score",
     "accuracy",
     "brier",
     "classwise_ece",
+    "defer_below",
     "evaluate",
     "expected_calibration_error",
     "maximum_calibration_error",
     "nll",
     "reliability",
     "reliability_grid",
+    "risk_coverage",
     "smooth_calibration_error",
 ]

@@ -53,3 +53,15 @@ def to_lists(values: np.ndarray) -> Any:
     plain = values.astype(object)
     plain[~np.isfinite(values)] = None
     return plain.tolist()
+
+
+def as_share(value: Any, name: str) -> float:
+    """A number in [0, 1]."""
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        kind = type(value).__name__
+        raise TypeError(f"{name}: must be a number; got {kind} {value!r}; give 0.99, say") from None
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name}: must lie in [0, 1]; got {share}; give 0.99, say")
+    return share
