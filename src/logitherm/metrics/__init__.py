@@ -7,6 +7,7 @@ an integer weight is worth that many copies of its row.
 """
 
 from logitherm.metrics.classwise import classwise_ece
+from logitherm.metrics.decomposition import Decomposition, decompose_score
 from logitherm.metrics.evaluation import Evaluation, evaluate
 from logitherm.metrics.grid import ReliabilityGrid, reliability_grid
 from logitherm.metrics.reliability import Reliability, reliability
@@ -16,6 +17,7 @@ from logitherm.metrics.selective import Deferral, RiskCoverage, defer_below, ris
 from logitherm.metrics.smooth import smooth_calibration_error
 
 __all__ = [
+    "Decomposition",
     "Deferral",
     "Evaluation",
     "Reliability",
@@ -25,6 +27,7 @@ __all__ = [
     "accuracy",
     "brier",
     "classwise_ece",
+    "decompose_score",
     "defer_below",
     "evaluate",
     "expected_calibration_error",
