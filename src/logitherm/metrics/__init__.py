@@ -7,6 +7,7 @@ an integer weight is worth that many copies of its row.
 """
 
 from logitherm.metrics.classwise import classwise_ece
+from logitherm.metrics.debiased import debiased_calibration_error
 from logitherm.metrics.decomposition import Decomposition, decompose_score
 from logitherm.metrics.evaluation import Evaluation, evaluate
 from logitherm.metrics.grid import ReliabilityGrid, reliability_grid
@@ -27,6 +28,7 @@ __all__ = [
     "accuracy",
     "brier",
     "classwise_ece",
+    "debiased_calibration_error",
     "decompose_score",
     "defer_below",
     "evaluate",
