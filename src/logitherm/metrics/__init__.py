@@ -16,6 +16,7 @@ from logitherm.metrics.score import Score
 from logitherm.metrics.scores import accuracy, brier, expected_calibration_error, maximum_calibration_error, nll
 from logitherm.metrics.selective import Deferral, RiskCoverage, defer_below, risk_coverage
 from logitherm.metrics.smooth import smooth_calibration_error
+from logitherm.metrics.sweep import SweepError, sweep_calibration_error
 
 __all__ = [
     "Decomposition",
@@ -25,6 +26,7 @@ __all__ = [
     "ReliabilityGrid",
     "RiskCoverage",
     "Score",
+    "SweepError",
     "accuracy",
     "brier",
     "classwise_ece",
@@ -39,4 +41,5 @@ __all__ = [
     "reliability_grid",
     "risk_coverage",
     "smooth_calibration_error",
+    "sweep_calibration_error",
 ]
