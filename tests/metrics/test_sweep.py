@@ -37,6 +37,14 @@ def test_the_published_loop(make_case, naive, seed, t):
     assert found.value == pytest.approx(same, abs=1e-9)
 
 
+def test_probcal():
+    """probcal 0.4.0, ece_sweep(correct, confidence)."""
+    p = 0.02 + 0.96 * ((np.arange(300) * 0.6180339887) % 1)
+    y = (((np.arange(300) * 0.7548776662) % 1) < 1 / (1 + np.sqrt(1 / p - 1))).astype(int)
+    found = sweep_calibration_error(np.log(np.stack([1 - p, p], axis=1)), y, bootstrap=0)
+    assert found.value == pytest.approx(0.09389054495765312, abs=1e-9)
+
+
 def test_copies_are_weights_and_zeros_are_nothing(case):
     z, y, _ = case
     w = np.random.default_rng(0).integers(0, 4, len(y))

@@ -11,6 +11,7 @@ from logitherm.metrics.debiased import debiased_calibration_error
 from logitherm.metrics.decomposition import Decomposition, decompose_score
 from logitherm.metrics.evaluation import Evaluation, evaluate
 from logitherm.metrics.grid import ReliabilityGrid, reliability_grid
+from logitherm.metrics.kernel import KernelError, kernel_calibration_error
 from logitherm.metrics.reliability import Reliability, reliability
 from logitherm.metrics.score import Score
 from logitherm.metrics.scores import accuracy, brier, expected_calibration_error, maximum_calibration_error, nll
@@ -22,6 +23,7 @@ __all__ = [
     "Decomposition",
     "Deferral",
     "Evaluation",
+    "KernelError",
     "Reliability",
     "ReliabilityGrid",
     "RiskCoverage",
@@ -35,6 +37,7 @@ __all__ = [
     "defer_below",
     "evaluate",
     "expected_calibration_error",
+    "kernel_calibration_error",
     "maximum_calibration_error",
     "nll",
     "reliability",
