@@ -103,6 +103,23 @@ def score_table(columns: Sequence[tuple[str, Any]]) -> RenderableType:
     return Padding(table, (0, 0, 0, 1))
 
 
+def plan_table(plan: Any) -> RenderableType:
+    """Errors against the number of labels, the row that reaches the target in bold."""
+    from rich.box import SIMPLE_HEAD
+    from rich.padding import Padding
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 2), pad_edge=False, show_edge=False)
+    for title in ("Labels", "Standard error\nof T", "Standard error\nof ECE", "ECE too high by,\non average"):
+        table.add_column(title, justify="right", no_wrap=True)
+    decimals = min(max(1 - math.floor(math.log10(min(size.standard_error for size in plan.sizes))), 0), MOST_DECIMALS)
+    for size in plan.sizes:
+        ece = (f"{100 * value:.2f} %" for value in (size.ece_error, max(size.ece_bias, 0.0)))
+        bold = "bold" if size.n == plan.needed else None
+        table.add_row(str(size.n), number(size.standard_error, decimals), *ece, style=bold)
+    return Padding(table, (0, 0, 0, 2))
+
+
 def _known(low: float | None, high: float | None) -> bool:
     return low is not None and high is not None and not math.isnan(low) and not math.isnan(high)
 
@@ -124,3 +141,25 @@ def sentences(verdict: Sequence[str]) -> RenderableType:
 
     first, rest = verdict[0], verdict[1:]
     return Text.assemble((first, "bold"), *(f"\n{sentence}" for sentence in rest))
+
+
+def selection_table(selection: Any) -> RenderableType:
+    """Methods as they fared in cross-validation, the chosen one marked."""
+    from rich.box import SIMPLE_HEAD
+    from rich.padding import Padding
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=True, show_edge=False)
+    table.add_column("cross-validated")
+    for title in ("NLL", "behind the best", "ECE"):
+        table.add_column(title, justify="right")
+    table.add_column("predictions")
+    for each in selection.candidates:
+        name = f"[bold]{each.method}, chosen[/]" if each.method == selection.chosen else each.method
+        if each.failure:
+            table.add_row(name, "-", "-", "-", "could not be fitted")
+            continue
+        behind = "best" if each.method == selection.best else f"{number(each.behind, 4)} ± {number(each.error, 4)}"
+        kept = "kept" if each.keeps_predictions else "may change"
+        table.add_row(name, number(each.nll, 4), behind, f"{number(100 * each.ece, 2)} %", kept)
+    return Padding(table, (0, 0, 0, 1))
