@@ -171,6 +171,13 @@ def test_ties_do_not_disagree():
     assert math.isnan(selective._discordant(np.ones(1), np.ones(1)))
 
 
+def test_the_scale_of_the_weights_is_nothing(case):
+    z, y, w = case
+    for scale in (2.0**-600, 2.0**600):
+        assert defer_below(z, y, precision=0.7, weights=scale * w) == defer_below(z, y, precision=0.7, weights=w)
+        assert risk_coverage(z, y, weights=scale * w).aurc == risk_coverage(z, y, weights=w).aurc
+
+
 def test_zero_weights_are_nothing(case):
     z, y, _ = case
     w = (np.arange(len(y)) % 3 > 0).astype(float)

@@ -12,7 +12,7 @@ from logitherm._array import Array
 from logitherm.metrics.binning import bin_edges, bin_index, bin_sums, per_mass
 from logitherm.metrics.bootstrap import draw_counts, interval, resampled_sums
 from logitherm.metrics.options import as_binning, as_count, as_level
-from logitherm.metrics.rows import Inputs, as_inputs, probabilities, row_blocks, row_statistics
+from logitherm.metrics.rows import Inputs, as_inputs, probabilities, row_blocks, row_statistics, scaled_weights
 from logitherm.metrics.score import Score
 
 FORMS = ("top_label", "marginal")
@@ -103,7 +103,7 @@ def debiased_calibration_error(
     bins, binning = as_count(bins, "bins", 1), as_binning(binning)
     replicates, level = as_count(bootstrap, "bootstrap", 0), as_level(confidence)
     rng = np.random.default_rng(seed)
-    inputs = as_inputs(logits, labels, temperature, weights)
+    inputs = scaled_weights(as_inputs(logits, labels, temperature, weights))
     if form == "top_label":
         square, resampled = _top_label(inputs, bins, binning, noise, replicates, rng)
     else:

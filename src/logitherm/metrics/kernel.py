@@ -15,7 +15,7 @@ import numpy as np
 
 from logitherm._array import Array
 from logitherm.metrics.options import as_count, as_level, finite_or_none
-from logitherm.metrics.rows import Inputs, as_inputs, probabilities, row_blocks
+from logitherm.metrics.rows import Inputs, as_inputs, probabilities, row_blocks, scaled_weights
 
 ESTIMATORS = ("quadratic", "linear")
 KERNELS = ("laplacian", "total_variation")
@@ -120,7 +120,7 @@ def kernel_calibration_error(
     replicates, level = as_count(bootstrap, "bootstrap", 0), as_level(confidence)
     given = _as_bandwidth(bandwidth)
     rng = np.random.default_rng(seed)
-    inputs = as_inputs(logits, labels, temperature, weights)
+    inputs = scaled_weights(as_inputs(logits, labels, temperature, weights))
     width = _median_distance(inputs, kernel) if given is None else given
     if estimator == "linear":
         value, error, p_value = _linear(inputs, kernel, width)
@@ -166,7 +166,7 @@ def _part(inputs: Inputs, rows: slice) -> _Part:
     residual = -p
     residual[np.arange(len(p)), some.labels] += 1
     counted = some.weights > 0
-    return _Part(p[counted], residual[counted], some.weights[counted] / inputs.weights.max())
+    return _Part(p[counted], residual[counted], some.weights[counted])
 
 
 def _parts(inputs: Inputs) -> list[slice]:
@@ -236,7 +236,7 @@ def _quadratic(
                 right = signs[there] * b.weights[:, None]
                 wild += once * np.einsum("nr,nr->r", left, values @ right)
     counted = inputs.weights > 0
-    w = inputs.weights[counted] / inputs.weights.max()
+    w = inputs.weights[counted]
     square_mass = float((w.sum() ** 2 - w @ w) / 2)
     if np.count_nonzero(counted) < 2:
         return math.nan, math.nan, math.nan

@@ -77,6 +77,11 @@ def as_inputs(logits: Any, labels: Any, temperature: Any = 1.0, weights: Any = N
     )
 
 
+def scaled_weights(inputs: Inputs) -> Inputs:
+    """The same with a largest weight of 1, for scores of squared weights: those of tiny ones would vanish."""
+    return inputs._replace(weights=inputs.weights / inputs.weights.max())
+
+
 def _row_temperatures(temperature: Any, z: Array) -> np.ndarray:
     """A float64 temperature for every row, whatever the dtype of the logits."""
     if hasattr(temperature, "resolve"):

@@ -14,7 +14,7 @@ import numpy as np
 from logitherm._array import Array
 from logitherm.metrics.bootstrap import interval, resampled_masses
 from logitherm.metrics.options import as_count, as_level, as_share, finite_or_none, to_lists
-from logitherm.metrics.rows import as_inputs, row_statistics
+from logitherm.metrics.rows import as_inputs, row_statistics, scaled_weights
 from logitherm.metrics.score import Score
 
 GROUPS = 2048  # of neighbouring confidences, in the bootstrap of an area
@@ -110,7 +110,7 @@ def risk_coverage(
     """
     replicates, level = as_count(bootstrap, "bootstrap", 0), as_level(confidence)
     rng = np.random.default_rng(seed)
-    inputs = as_inputs(logits, labels, temperature, weights)
+    inputs = scaled_weights(as_inputs(logits, labels, temperature, weights))
     rows = row_statistics(inputs)
     threshold, right, wrong = _by_confidence(rows.confidence, rows.correct, inputs.weights)
     kept = np.cumsum(right + wrong)
@@ -193,7 +193,7 @@ def defer_below(
     (0.869, 0.625, 0.966, 0.953)
     """
     wanted, level = as_share(precision, "precision"), as_level(confidence)
-    inputs = as_inputs(logits, labels, temperature, weights)
+    inputs = scaled_weights(as_inputs(logits, labels, temperature, weights))
     rows = row_statistics(inputs)
     plain = row_statistics(inputs._replace(temperature=np.ones_like(inputs.temperature))).confidence
     counted = inputs.weights > 0
