@@ -65,7 +65,7 @@ def test_probcal():
 def test_the_level_and_the_power_of_the_tests(make_case, estimator, n, cold):
     def rejected(t):
         samples = (make_case(n, 3, seed=s, overconfidence=1.0)[:2] for s in range(200))
-        found = [kernel_calibration_error(*s, t, estimator=estimator, bootstrap=99) for s in samples]
+        found = [kernel_calibration_error(*s, t, estimator=estimator, bandwidth=0.5, bootstrap=99) for s in samples]
         return np.mean([f.p_value <= 0.1 for f in found])
 
     assert 0.04 <= rejected(1.0) <= 0.17

@@ -46,11 +46,15 @@ def smooth_calibration_error(
     smECE_sigma = sigma, so no bins and no parameter are left, and the value moves continuously with the logits. It is
     at least |mean confidence - accuracy|, which it equals where the smoothed residual keeps one sign.
 
-    The value is within 1e-6 of its definition, unless the bandwidth is below 1e-4 of the span of the confidences. The
-    interval is the percentile interval of the Poisson bootstrap moved to have the value as its mean, as for the
+    The value is within 1e-6 of its definition, unless the bandwidth is below 1e-4 of the span of the confidences.
+    (relplot 1.0.3 counts rows of confidence 1 by half, those within 1/1000 of it in part; it differs on sharp models.)
+
+    The interval is the percentile interval of the Poisson bootstrap moved to have the value as its mean, as for the
     calibration errors of `evaluate`: it covers the expectation of the estimate for this number of rows, which exceeds
-    0 even for a calibrated model (about n^(-1/3)). Rows are binned to a quarter of a bandwidth for it, every replicate
-    finds its own bandwidth, and weights within a bin count as equal ones of the same variance.
+    0 even for a calibrated model (by about n^(-1/3): 0.046 of 300 rows, 0.024 of 2000). In a simulation (10 classes,
+    300 and 2000 rows, overconfident by T = 1 to 2.5) intervals of 95 % held that in 95 to 99 % of the samples. Rows are
+    binned to a quarter of a bandwidth for it, every replicate finds its own bandwidth, and weights within a bin count
+    as equal ones of the same variance.
 
     Limits: T = 0 gives the error rate where no logits tie; T = inf gives |accuracy - 1/classes| where all are allowed.
 
