@@ -17,7 +17,7 @@ def test_the_probabilities_of_the_library_in_the_dtype_of_the_logits(files, comm
     logits = files.test_logits.astype(dtype)
     result = command("apply", calibrator, files.save("new.npz", logits=logits), "-o", files / "p.npz")
     assert result.stdout == ""
-    assert "400 rows of 5 probabilities at T = " in result.stderr
+    assert "400 rows of 5 probabilities by T = " in result.stderr
     with np.load(files / "p.npz") as written:
         assert written.files == ["probabilities"]
         p = written["probabilities"]

@@ -236,7 +236,7 @@ ERRORS = [
     ((BAD_ROW, Y), {}, ValueError, "logits: rows must be finite.*row 2 of 4 has NaN"),
     ((BAD_ROW.reshape(2, 2, 3), Y.reshape(2, 2)), {}, ValueError, r"row \(1, 0\) of \(2, 2\) has NaN"),
     ((np.full((4, 3), -np.inf), Y), {}, ValueError, "row 0 of 4 has no allowed state"),
-    ((Z, Y.astype(float)), {}, TypeError, r"labels: must be integers \(soft labels are another argument\)"),
+    ((Z, Y.astype(float)), {}, TypeError, r"labels: must be integers; got shape"),
     ((Z, [0, 1, 3, 0]), {}, ValueError, r"labels: must lie in \[0, 3\); row 2 has 3"),
     ((Z, Y[:3]), {}, ValueError, r"labels: must have the batch shape \(4,\); got shape \(3,\)"),
     ((Z, Y), {"weights": [1, 1, np.nan, 1]}, ValueError, "weights: must be finite and not negative; row 2 has nan"),

@@ -1,6 +1,32 @@
 """Classifiers made honest."""
 
+from logitherm.calibration.affine import (
+    BiasCorrectedTemperatureScaling,
+    DirichletCalibration,
+    StructuredMatrixScaling,
+    VectorScaling,
+)
+from logitherm.calibration.ensemble import EnsembleTemperatureScaling
+from logitherm.calibration.entropy import EntropyTemperatureScaling
+from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
+from logitherm.calibration.selection import METHODS, Selection, load_calibrator, select_method
 from logitherm.calibration.study import CalibrationStudy, calibrate
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 
-__all__ = ["CalibrationStudy", "TemperatureScaling", "calibrate"]
+__all__ = [
+    "METHODS",
+    "BiasCorrectedTemperatureScaling",
+    "CalibrationStudy",
+    "DirichletCalibration",
+    "EnsembleTemperatureScaling",
+    "EntropyTemperatureScaling",
+    "GoodnessOfFit",
+    "Selection",
+    "StructuredMatrixScaling",
+    "TemperatureScaling",
+    "VectorScaling",
+    "calibrate",
+    "goodness_of_fit",
+    "load_calibrator",
+    "select_method",
+]

@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 
 from logitherm._array import Array, like, namespace, to_numpy
 from logitherm._labels import as_labels, as_weights
-from logitherm.calibration.base import Calibrator, number, numbers
+from logitherm.calibration.base import Calibrator, finite, number, numbers, whole_number
 from logitherm.calibration.temperature_scaling import heated
 from logitherm.gibbs import log_softmax
 from logitherm.kernels.affine import Affine, cross_entropy, curvatures
@@ -153,15 +153,18 @@ class _AffineScaling(Calibrator):
         return xp.where(cooled == -math.inf, cooled, u)
 
     def _values(self) -> dict[str, Any]:
-        return {
-            "temperature": self.temperature_ if self.temperature_ < math.inf else None,
-            "relative_scale": self.relative_scale_.tolist() if self._has_scale else None,
+        values = {
+            "temperature": finite(self.temperature_),
             "bias": self.bias_.tolist(),
-            "matrix": None if self.matrix_ is None else self.matrix_.tolist(),
             "at_bound": self.at_bound_,
             "n": self.n_,
             "strength": self.strength,
         }
+        if self._has_scale:
+            values["relative_scale"] = self.relative_scale_.tolist()
+        if self.matrix_ is not None:
+            values["matrix"] = self.matrix_.tolist()
+        return values
 
     def _set(self, values: dict[str, Any]) -> None:
         k = self.n_features_in_
@@ -172,7 +175,7 @@ class _AffineScaling(Calibrator):
         self.matrix_ = np.array([numbers(row, k) for row in values["matrix"]]) if self._has_matrix else None
         if self.matrix_ is not None and self.matrix_.shape != (k, k):
             raise ValueError(f"a matrix of shape {self.matrix_.shape} for {k} classes")
-        self.at_bound_, self.n_ = values["at_bound"], int(values["n"])
+        self.at_bound_, self.n_ = values["at_bound"], whole_number(values["n"])
         self.strength = number(values["strength"], 0)
 
 

@@ -1,17 +1,20 @@
-"""The main job: how far a classifier is from honest, what one temperature does about it, and how sure that is."""
+"""The main job: how far a classifier is from honest, what a temperature does about it, and how sure that is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from logitherm._array import Array, as_array, describe, to_numpy
 from logitherm._labels import as_labels
+from logitherm.calibration.base import Calibrator
+from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
+from logitherm.calibration.selection import BASELINES, CANDIDATES, METHODS, QUICK, Selection, parts_of, select_method
 from logitherm.calibration.temperature_scaling import TemperatureScaling
-from logitherm.calibration.verdict import is_wrong_tool, verdict
+from logitherm.calibration.verdict import FEW, is_wrong_tool, verdict
 from logitherm.kernels.likelihood import Observed
 from logitherm.metrics import Evaluation, evaluate, reliability, reliability_grid
 from logitherm.metrics.comparison import Comparison, compare
@@ -20,6 +23,8 @@ from logitherm.thermometer.sources import make_source
 
 GRID = 41  # temperatures of the slider
 CURVE = 61  # temperatures of the likelihood curve
+FEW_VALUES = 1 << 20  # values up to which other methods are compared without being asked for
+AUTO = "auto"
 
 Progress = Callable[[str, float], None]
 
@@ -33,16 +38,21 @@ class CalibrationStudy:
     name, method, scored_on : str
         What was studied, how, and on which rows the scores were taken.
     fit : TemperatureFit
-        The temperature fitted to all rows of the first set.
+        The single temperature fitted to all rows of the first set, whatever the method.
     before, after : Evaluation
-        Scores at T = 1 and at the fitted temperature, with bootstrap intervals, on rows that were not fitted.
+        Scores of the logits as they are and calibrated, with bootstrap intervals, on rows that were not fitted.
     changes : Comparison
         After minus before on the same rows, with intervals of the differences.
     nll_curve : dict
         Mean NLL of the fitted rows against temperature.
     reliability : dict
         Diagrams before and after, and over a grid of temperatures.
-    calibrator : TemperatureScaling
+    calibrator : Calibrator
+        Of the method, fitted to all rows of the first set.
+    goodness : GoodnessOfFit or None
+        Whether one temperature is enough; None where that was not asked.
+    selection : Selection or None
+        Methods compared by cross-validation on the first set; None where that was not asked.
     verdict : list of str
         The finding in words.
     """
@@ -57,7 +67,9 @@ class CalibrationStudy:
     changes: Comparison
     nll_curve: dict[str, list[float]]
     reliability: dict[str, Any]
-    calibrator: TemperatureScaling = field(repr=False)
+    calibrator: Calibrator = field(repr=False)
+    goodness: GoodnessOfFit | None
+    selection: Selection | None
     verdict: list[str]
 
     def summary(self) -> dict[str, Any]:
@@ -72,7 +84,13 @@ class CalibrationStudy:
             plain[side] = {k: v["value"] for k, v in named.items()}
             plain[f"{side}_intervals"] = {k: [v["low"], v["high"]] for k, v in named.items()}
         plain["changes"] = self.changes.to_dict()
-        return plain | {"verdict": self.verdict}
+        return plain | self._enough() | {"verdict": self.verdict}
+
+    def _enough(self) -> dict[str, Any]:
+        return {
+            "goodness": None if self.goodness is None else self.goodness.to_dict(),
+            "selection": None if self.selection is None else self.selection.to_dict(),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers, ready for JSON."""
@@ -91,7 +109,7 @@ class CalibrationStudy:
             "wrong_tool": is_wrong_tool(self.changes),
             "nll_curve": self.nll_curve,
             "reliability": self.reliability,
-        }
+        } | self._enough()
 
 
 def calibrate(
@@ -106,13 +124,15 @@ def calibrate(
     seed: int = 0,
     bootstrap: int = 1000,
     zero_labels: str = "raise",
+    compare_methods: bool | None = None,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> CalibrationStudy:
-    """Fit a temperature and measure, on rows that were not fitted, what it does.
+    """Fit a temperature, or another calibrator, and measure on rows that were not fitted what it does.
 
-    Without test rows the scores are cross-fitted: the rows are split in `folds` parts, and every part is scored at the
-    temperature fitted to the others. The calibrator that comes back is fitted to all rows of the first set.
+    Without test rows the scores are cross-fitted: the rows are split in `folds` parts, and every part is scored by the
+    calibrator fitted to the others (with "auto", chosen and fitted). The calibrator that comes back is fitted to all
+    rows of the first set.
 
     Parameters
     ----------
@@ -121,8 +141,9 @@ def calibrate(
     labels : integer array, shape (n,)
     test_logits, test_labels : arrays, optional
         Rows to score on.
-    method : "temperature"
-        The only method so far.
+    method : str
+        A key of `METHODS`: "temperature", "entropy", "ensemble", "bias", "vector", "matrix", "dirichlet"; or "auto" for
+        the simplest whose cross-validated NLL is within one standard error of the best.
     bins : int
         Bins of the calibration errors.
     folds : int
@@ -133,6 +154,9 @@ def calibrate(
         Replicates of the intervals.
     zero_labels : "raise" or "exclude"
         What to do with labels of probability zero; excluded rows are not scored either.
+    compare_methods : bool, optional
+        Whether to test if one temperature is enough, and to compare methods by cross-validation on the first set (those
+        without a matrix unless "auto"); by default with "auto", and for up to a million logits.
     name : str, optional
         What is studied, for the report.
     progress : callable, optional
@@ -157,8 +181,10 @@ def calibrate(
     >>> study.after.nll.value < study.before.nll.value
     True
     """
-    if method != "temperature":
-        raise ValueError(f"method: must be 'temperature'; got {method!r}; leave it out")
+    if method not in (AUTO, *METHODS):
+        raise ValueError(
+            f"method: must be one of {', '.join((AUTO, *METHODS))}; got {method!r}; 'temperature' is usual"
+        )
     if (test_logits is None) != (test_labels is None):
         raise ValueError("test_labels: must be given exactly if test_logits are; got one of them; give both or neither")
     say = progress or (lambda message, share: None)
@@ -167,44 +193,48 @@ def calibrate(
         raise ValueError(f"logits: must have shape (rows, classes); got {describe(logits)}; reshape them")
     say("fitting the temperature", 0.0)
     found = fit_temperature(logits, labels, zero_labels=zero_labels)
-    calibrator = TemperatureScaling(zero_labels=zero_labels)._adopt(found)
+    if test_logits is not None:
+        test_logits = _as_test(test_logits, logits, found.classes)
+    goodness = selection = None
+    if _may_compare(found, folds) and (
+        method == AUTO or (compare_methods is None and _is_quick(found)) or compare_methods
+    ):
+        goodness = goodness_of_fit(logits, labels, zero_labels=zero_labels)
+        split: dict[str, Any] = {"folds": folds, "bins": bins, "seed": seed, "zero_labels": zero_labels}
+        split |= {"methods": CANDIDATES, "baselines": BASELINES} if method == AUTO else {"methods": QUICK}
+        selection = select_method(logits, labels, progress=lambda message, share: say(message, 0.5 * share), **split)
+    chosen = method if method != AUTO else "temperature" if selection is None else selection.chosen
+    say(f"fitting {chosen}", 0.5)
+    calibrator: Calibrator = TemperatureScaling(zero_labels=zero_labels)._adopt(found)
+    if chosen != "temperature":
+        calibrator = METHODS[chosen](zero_labels=zero_labels).fit(logits, labels)  # type: ignore[call-arg]
 
     if test_logits is None:
-        temperatures = _cross_fitted(logits, labels, folds, seed, zero_labels)
-        scored, scored_labels, scored_on = logits, labels, f"{folds}-fold cross-fitting on the same {{}} rows"
+        scored = _cross_fitted(method if selection else chosen, logits, labels, folds, seed, zero_labels)
+        scored_on = f"{folds}-fold cross-fitting on the same {{}} rows"
     else:
-        scored, scored_labels = as_array(test_logits, "test_logits"), test_labels
-        if scored.ndim != 2 or scored.shape[1] != found.classes:
-            raise ValueError(
-                f"test_logits: must have shape (rows, {found.classes}) like logits; got {describe(scored)}; give "
-                "logits of the same model"
-            )
-        if tuple(scored.shape) == tuple(logits.shape) and np.array_equal(to_numpy(scored), to_numpy(logits)):
-            raise ValueError(
-                "test_logits: must be other rows than those of the fit; got the same; leave them out to cross-fit"
-            )
-        temperatures = np.full(scored.shape[0], found.temperature)
+        scored = _applied(calibrator, test_logits, test_labels)
         scored_on = "{} test rows"
     if zero_labels == "exclude":
-        scored, scored_labels, temperatures = _possible(scored, scored_labels, temperatures)
+        scored = scored.possible()
 
     options: dict[str, Any] = {"bins": bins, "bootstrap": bootstrap, "seed": seed}
-    say("scoring at T = 1", 0.15)
-    before = evaluate(scored, scored_labels, 1.0, **options)
-    say("scoring at the fitted temperature", 0.45)
-    after = evaluate(scored, scored_labels, temperatures, **options)
-    changes = compare(scored, scored, scored_labels, temperature_after=temperatures, **options)
-    say("drawing the diagrams", 0.75)
+    say("scoring the logits as they are", 0.6)
+    before = evaluate(scored.logits, scored.labels, 1.0, **options)
+    say("scoring them calibrated", 0.7)
+    after = evaluate(scored.calibrated, scored.labels, scored.temperature, **options)
+    changes = compare(scored.logits, scored.calibrated, scored.labels, temperature_after=scored.temperature, **options)
+    say("drawing the diagrams", 0.85)
     diagrams = {
-        "before": reliability(scored, scored_labels, 1.0, **options).to_dict(),
-        "after": reliability(scored, scored_labels, temperatures, **options).to_dict(),
-        "grid": _grid(scored, scored_labels, found, bins),
+        "before": reliability(scored.logits, scored.labels, 1.0, **options).to_dict(),
+        "after": reliability(scored.calibrated, scored.labels, scored.temperature, **options).to_dict(),
+        "grid": _grid(scored.logits, scored.labels, found, bins),
     }
     curve = _nll_curve(logits, labels, found)
     say("done", 1.0)
     return CalibrationStudy(
         name=name or "logits",
-        method=method,
+        method=chosen,
         scored_on=scored_on.format(before.n),
         n_scored=before.n,
         fit=found,
@@ -214,31 +244,77 @@ def calibrate(
         nll_curve=curve,
         reliability=diagrams,
         calibrator=calibrator,
-        verdict=verdict(found, before, after, changes, bins),
+        goodness=goodness,
+        selection=selection,
+        verdict=verdict(found, before, after, changes, bins, method=chosen, selection=selection),
     )
 
 
-def _cross_fitted(logits: Array, labels: Array, folds: int, seed: int, zero_labels: str) -> np.ndarray:
-    """Temperature of every row, fitted to the rows of the other parts."""
-    n = logits.shape[0]
+def _may_compare(fit: TemperatureFit, folds: int) -> bool:
+    return fit.classes > 1 and fit.n >= max(FEW, folds)
+
+
+def _is_quick(fit: TemperatureFit) -> bool:
+    return fit.n * fit.classes <= FEW_VALUES
+
+
+def _as_test(test_logits: Array, logits: Array, classes: int) -> Array:
+    """Test rows of the same model, which are not those of the fit."""
+    test = as_array(test_logits, "test_logits")
+    if test.ndim != 2 or test.shape[1] != classes:
+        raise ValueError(
+            f"test_logits: must have shape (rows, {classes}) like logits; got {describe(test)}; give logits of the "
+            "same model"
+        )
+    if tuple(test.shape) == tuple(logits.shape) and np.array_equal(to_numpy(test), to_numpy(logits)):
+        raise ValueError(
+            "test_logits: must be other rows than those of the fit; got the same; leave them out to cross-fit"
+        )
+    return test
+
+
+class Scored(NamedTuple):
+    """Rows to score: as they are, and through a calibrator that was not fitted to them."""
+
+    logits: Array
+    labels: Array
+    calibrated: Array
+    temperature: np.ndarray  # (n,), of `calibrated`: exact at the limits, unlike logits divided by it
+
+    def possible(self) -> Scored:
+        """Those whose label is an allowed state."""
+        flat = as_labels(self.labels, (self.logits.shape[0],), self.logits.shape[1])
+        keep = np.flatnonzero(Observed(labels=flat).logits(to_numpy(self.logits)) > -np.inf)
+        return Scored(self.logits[keep], flat[keep], self.calibrated[keep], self.temperature[keep])
+
+
+def _applied(calibrator: Calibrator, logits: Array, labels: Array) -> Scored:
+    if isinstance(calibrator, TemperatureScaling):
+        return Scored(logits, labels, logits, np.full(logits.shape[0], calibrator.temperature_))
+    return Scored(logits, labels, calibrator.transform(logits), np.ones(logits.shape[0]))
+
+
+def _cross_fitted(method: str, logits: Array, labels: Array, folds: int, seed: int, zero_labels: str) -> Scored:
+    """Every row through the calibrator fitted to the rows of the other parts, with "auto" chosen among these too."""
+    n, classes = logits.shape
     if folds < 2:
         raise ValueError(f"folds: must be at least 2; got {folds}; give 5, say")
     if n < 2:
         raise ValueError(f"logits: must have at least 2 rows to cross-fit; got {n}; give test rows")
-    folds = min(folds, n)
-    part = np.random.default_rng(seed).permutation(n) % folds
-    temperatures = np.empty(n)
-    for fold in range(folds):
-        fit = fit_temperature(logits, labels, mask=part != fold, zero_labels=zero_labels)
-        temperatures[part == fold] = fit.temperature
-    return temperatures
-
-
-def _possible(logits: Array, labels: Array, temperatures: np.ndarray) -> tuple[Array, np.ndarray, np.ndarray]:
-    """Rows whose label is an allowed state."""
-    flat = as_labels(labels, (logits.shape[0],), logits.shape[1])
-    keep = np.flatnonzero(Observed(labels=flat).logits(to_numpy(logits)) > -np.inf)
-    return logits[keep], flat[keep], temperatures[keep]
+    y = as_labels(labels, (n,), classes)
+    calibrated, temperature = logits, np.ones(n)
+    if method != "temperature":
+        calibrated = np.empty((n, classes))
+    for train, held in parts_of(n, min(folds, n), seed):
+        chosen = method
+        if method == AUTO:
+            chosen = select_method(logits[train], y[train], folds=folds, seed=seed, zero_labels=zero_labels).chosen
+        fitted = METHODS[chosen](zero_labels=zero_labels).fit(logits[train], y[train])  # type: ignore[call-arg]
+        if method == "temperature":
+            temperature[held] = fitted.temperature_
+        else:
+            calibrated[held] = to_numpy(fitted.transform(logits[held]))
+    return Scored(logits, y, calibrated, temperature)
 
 
 def _temperatures(fit: TemperatureFit, count: int) -> np.ndarray:

@@ -5,17 +5,28 @@ from __future__ import annotations
 
 import math
 
+from logitherm.calibration.selection import AS_IT_IS, WORDS, Selection
 from logitherm.metrics import Evaluation
 from logitherm.metrics.comparison import Comparison
 from logitherm.thermometer import TemperatureFit
 
 WRONG_BEYOND = 2.0  # ratio of sandwich to model-based error from which the model errs in more than its temperature
 MUCH = 0.03  # calibration error that is worth a word if it remains
+TWO = 2.0  # standard errors of a difference beyond which it is not chance
 FEW = 30  # rows below which the intervals themselves are not to be trusted
 
 
-def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation, changes: Comparison, bins: int) -> list[str]:
-    """What the model is, what one temperature does about it, and what to beware of."""
+def verdict(
+    fit: TemperatureFit,
+    before: Evaluation,
+    after: Evaluation,
+    changes: Comparison,
+    bins: int,
+    *,
+    method: str = "temperature",
+    selection: Selection | None = None,
+) -> list[str]:
+    """What the model is, what the calibrator does about it, what would do better, and what to beware of."""
     if fit.classes == 1:
         return ["There is only one class: no temperature changes anything."]
     if min(fit.n, before.n) < FEW:
@@ -34,13 +45,41 @@ def verdict(fit: TemperatureFit, before: Evaluation, after: Evaluation, changes:
             "The logits say nothing about these labels that an infinite temperature would not say as well.",
             "Check that labels and logits belong together, that labels count from 0 and columns are in their order.",
         ]
-    found = [_state(fit), _effect(before, after, changes), *_warnings(fit, before, after, bins)]
+    found = [_state(fit), _effect(before, after, changes, WORDS[method])]
     if is_wrong_tool(changes):
-        found[0] = (
-            f"By likelihood the best single temperature is T = {fit.temperature:.3g}, but it is the wrong tool here."
+        tool = "the best single temperature" if method == "temperature" else f"method {method}"
+        found[0] = f"By likelihood {tool} is T = {fit.temperature:.3g}, but it is the wrong tool here."
+        if method != "temperature":
+            found[0] = f"Method {method} is the wrong tool here."
+        found.append(
+            "The calibration error grows by more than chance allows: the model errs in more than this can mend."
         )
-        found.insert(2, "The calibration error grows beyond its interval: the model errs in more than its temperature.")
-    return found
+    if selection is not None:
+        found.append(_compared(selection))
+    return found + _warnings(fit, before, after, bins)
+
+
+def _compared(selection: Selection) -> str:
+    """What cross-validation allows to be said of one temperature against everything else."""
+    best, single, nothing = (selection.of(name) for name in (selection.best, "temperature", AS_IT_IS))
+    if nothing.behind <= TWO * nothing.error:
+        return (
+            "There is hardly anything to mend: by cross-validation no method lowers the NLL by more than chance allows."
+        )
+    if single.behind <= TWO * single.error:
+        return "One temperature is all there is to gain: by cross-validation no other method does better beyond chance."
+    share = (nothing.nll - single.nll) / (nothing.nll - best.nll)
+    kept = "keeps every prediction" if best.keeps_predictions else "may change predictions"
+    ece = f"{100 * single.ece:.2f} % to {100 * best.ece:.2f} %"
+    gain = (
+        f"{100 * share:.0f} % of what the methods compared gain"
+        if share > 0
+        else "nothing of what the methods compared gain"
+    )
+    return (
+        f"By cross-validation one temperature brings {gain}; method {best.method}, {WORDS[best.method]}, brings the "
+        f"rest and {kept}: NLL {single.nll:.4g} to {best.nll:.4g}, ECE {ece}."
+    )
 
 
 def is_wrong_tool(changes: Comparison) -> bool:
@@ -63,7 +102,7 @@ def _state(fit: TemperatureFit) -> str:
     return f"The model's temperature cannot be told from 1 on {fit.n} rows ({t}, interval {low:.3g} to {high:.3g})."
 
 
-def _effect(before: Evaluation, after: Evaluation, changes: Comparison) -> str:
+def _effect(before: Evaluation, after: Evaluation, changes: Comparison, calibrator: str) -> str:
     """Judged by the intervals of the differences, which compare the same rows."""
     ece_before, ece_after = (f"{100 * side.ece.value:.2f} %" for side in (before, after))
     scores = f"NLL {before.nll.value:.4g} to {after.nll.value:.4g}, ECE {ece_before} to {ece_after}"
@@ -71,7 +110,7 @@ def _effect(before: Evaluation, after: Evaluation, changes: Comparison) -> str:
     if ece < 0 and after.ece_equal_mass.value >= before.ece_equal_mass.value:
         ece = 0  # other bins, other answer
     if nll < 0 and ece < 0:
-        return f"One temperature improves both scores on rows it was not fitted to: {scores}."
+        return f"{calibrator.capitalize()} improves both scores on rows it was not fitted to: {scores}."
     if nll == ece == 0:
         return f"On rows it was not fitted to, neither score changes by more than chance allows: {scores}."
     words = {-1: "falls", 0: "does not change by more than chance allows", 1: "rises"}

@@ -8,7 +8,7 @@ import click
 
 from logitherm.cli import options
 from logitherm.cli.calibrate import remark, remark_bound
-from logitherm.cli.evaluate import load, require_classes
+from logitherm.cli.evaluate import described, load, require_classes
 from logitherm.cli.output import console, progress, reports_errors
 
 
@@ -44,9 +44,9 @@ def command(calibrator: Path, logits: Path, output: Path, probabilities: bool, f
         tell(f"writing {output.name}")
         write_npz(output, {"probabilities": found}, force=force)
     remark(data)
-    remark_bound(calibrator, fitted.at_bound_)
+    remark_bound(calibrator, getattr(fitted, "at_bound_", None))
     console(stderr=True).print(
-        f"{output}: {data.n} rows of {data.classes} probabilities at T = {fitted.temperature_:.4g}",
+        f"{output}: {data.n} rows of {data.classes} probabilities by {described(fitted)}",
         markup=False,
         soft_wrap=True,
     )

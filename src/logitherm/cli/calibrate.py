@@ -35,7 +35,11 @@ class Choices:
 @click.argument("test", type=options.FILE, required=False)
 @options.options(
     click.option(
-        "--method", type=click.Choice(["temperature"]), default="temperature", show_default=True, help="The calibrator."
+        "--method",
+        type=click.Choice(["temperature", "entropy", "ensemble", "bias", "vector", "matrix", "dirichlet", "auto"]),
+        default="temperature",
+        show_default=True,
+        help="The calibrator; auto compares them and takes the simplest that is good enough.",
     ),
     options.labels,
     click.option("--test-labels", type=options.FILE, metavar="FILE", help="Labels of TEST, where its file has none."),
@@ -52,7 +56,7 @@ class Choices:
 def command(
     val: Path, test: Path | None, labels: Path | None, test_labels: Path | None, probabilities: bool, **chosen: Any
 ) -> None:
-    """Fit one temperature on VAL and say what it mends.
+    """Fit a temperature on VAL and say what it mends, and whether one is enough.
 
     Scores are taken on TEST; without TEST by 5-fold cross-fitting on VAL, so never on what was fitted.
     """
@@ -90,8 +94,8 @@ def check_outputs(choices: Choices, inputs: list[Path]) -> None:
     for path in outputs:
         if path.resolve() in {other.resolve() for other in inputs}:
             raise InputError(f"{path}: is an input and cannot be the output too; choose another name")
-    for option, path, suffix in (("--report", choices.report, ".html"), ("--save", choices.save, ".json")):
-        if path is not None and path.suffix.lower() != suffix:
+    for option, target, suffix in (("--report", choices.report, ".html"), ("--save", choices.save, ".json")):
+        if target is not None and target.suffix.lower() != suffix:
             raise click.UsageError(f"{option} must name a {suffix} file.")
     for path in outputs:
         check_target(path, force=choices.force)
@@ -195,10 +199,14 @@ def show(study: Any, data: list[LogitData], choices: Choices, written: list[tupl
     out.print()
     out.print(tables.temperature_table(study.fit))
     out.print()
-    after = f"after\nT = {tables.temperature_text(study.fit)}"
+    single = study.method == "temperature"
+    after = f"after\nT = {tables.temperature_text(study.fit)}" if single else f"after\n{study.method}"
     out.print(tables.score_table([("before\nT = 1", study.before), (after, study.after)]))
     scored_on = about(data[1], study.before.n) if len(data) > 1 else study.scored_on
     out.print(tables.footnote(f"Fit: {about(data[0], study.fit.n)}. Scores: {scored_on}, bootstrap intervals."))
+    if study.selection is not None and choices.method == "auto":
+        out.print()
+        out.print(tables.selection_table(study.selection))
     if written:
         out.print()
     for what, path in written:

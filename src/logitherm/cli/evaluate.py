@@ -39,13 +39,14 @@ def command(
         fitted = None if calibrator is None else load(calibrator, tell)
         data = read(logits, labels, probabilities, tell)
         tell("scoring")
-        temperatures = [1.0] + ([] if fitted is None else [fitted.temperature_])
+        scored_logits = [data.logits]
         if fitted is not None:
             require_classes(fitted, data.classes, logits)
-        scores = [score(data.logits, data.labels, t, bins=bins, seed=seed) for t in temperatures]
+            scored_logits.append(fitted.transform(data.logits))
+        scores = [score(z, data.labels, bins=bins, seed=seed) for z in scored_logits]
     remark(data, "the NLL is infinite")
     if calibrator is not None and fitted is not None:
-        remark_bound(calibrator, fitted.at_bound_)
+        remark_bound(calibrator, getattr(fitted, "at_bound_", None))
     if as_json:
         print_json(
             {
@@ -56,7 +57,7 @@ def command(
                 "zeros": data.zeros,
                 "zero_labels": data.zero_labels,
                 "calibrator": None if calibrator is None else calibrator.name,
-                "temperature": temperatures[-1],
+                "temperature": 1.0 if fitted is None else fitted.temperature_,
                 **scored(scores[-1]),
                 "uncalibrated": scored(scores[0]) if fitted is not None else None,
             }
@@ -65,7 +66,7 @@ def command(
     from logitherm.cli import tables
 
     out = console()
-    titles = ["as it is"] if fitted is None else ["T = 1", f"T = {tables.number(temperatures[1])}"]
+    titles = ["as it is"] if fitted is None else ["as it is", described(fitted)]
     out.print(tables.score_table(list(zip(titles, scores, strict=True))))
     out.print(tables.footnote(f"Scores: {about(data, data.n)}, bootstrap intervals."))
 
@@ -73,11 +74,20 @@ def command(
 def load(path: Path, tell: Tell) -> Any:
     """A saved calibrator."""
     tell(f"reading {path.name}")
-    from logitherm.calibration import TemperatureScaling
+    from logitherm.calibration import load_calibrator
     from logitherm.io import require_file
 
     require_file(path, f"make one with `logitherm calibrate ... --save {path.name}`")
-    return TemperatureScaling.load(path)
+    return load_calibrator(path)
+
+
+def described(fitted: Any) -> str:
+    """A calibrator in a few letters."""
+    from logitherm.calibration import METHODS
+    from logitherm.cli.tables import number
+
+    method = next(name for name, family in METHODS.items() if type(fitted) is family)
+    return f"T = {number(fitted.temperature_)}" if method == "temperature" else method
 
 
 def require_classes(fitted: Any, classes: int, path: Path) -> None:

@@ -1,0 +1,110 @@
+"""A temperature that depends on how undecided the model is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from logitherm._array import Array, like, namespace
+from logitherm.calibration.base import Calibrator, finite, number, whole_number
+from logitherm.calibration.rows import labelled, likelihoods, relative_entropies
+from logitherm.calibration.temperature_scaling import heated
+from logitherm.thermometer import fit_temperature
+
+RANGE = 10.0  # of log T around the best single temperature
+
+
+class EntropyTemperatureScaling(Calibrator):
+    """T = (1 - h) T_certain + h T_uncertain, h the entropy of softmax(z / T_0) over its maximum; keeps predictions.
+
+    For models that are too sure where they are sure, and about right where they are not, or the other way round. T_0 is
+    the best single temperature.
+
+    Parameters
+    ----------
+    zero_labels : "raise" or "exclude"
+        What to do with rows whose label has logit -inf.
+
+    Attributes
+    ----------
+    temperature_ : float
+        T_0, in the units of the logits.
+    temperature_certain_, temperature_uncertain_ : float
+        T of a row of entropy 0 and of one of the largest entropy; both T_0 where there is no optimum in between.
+    at_bound_ : "zero", "infinite" or None
+        As in `TemperatureScaling`.
+    n_ : int
+        Rows of the fit.
+
+    References
+    ----------
+    Balanya, Maronas and Ramos (2024), Adaptive temperature scaling for robust calibration of deep neural networks,
+    section 4.2 (there T is a softplus of the logarithm of the entropy).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> z = np.concatenate([6 * rng.normal(size=(3000, 4)), rng.normal(size=(3000, 4))])
+    >>> temperature = np.repeat([3.0, 1.0], 3000)[:, None]
+    >>> labels = (z / temperature + rng.gumbel(size=z.shape)).argmax(axis=1)
+    >>> scaling = EntropyTemperatureScaling().fit(z, labels)
+    >>> scaling.temperature_certain_ > 3 > 1 > scaling.temperature_uncertain_
+    True
+    """
+
+    keeps_predictions = True
+
+    def __init__(self, *, zero_labels: str = "raise") -> None:
+        self.zero_labels = zero_labels
+
+    def _fit(self, z: Array, labels: np.ndarray, weights: Any) -> None:
+        single = fit_temperature(z, labels, weights=weights, zero_labels=self.zero_labels)
+        centre = self.temperature_ = single.temperature
+        self.temperature_certain_ = self.temperature_uncertain_ = centre
+        self.at_bound_, self.n_ = single.at_bound, single.n
+        if single.at_bound:
+            return
+        data = labelled(z, labels, weights)
+        if single.excluded:
+            data = data.take(np.flatnonzero(likelihoods(data, centre)[0] < math.inf))
+        h = relative_entropies(data.logits, centre)
+        total = data.weights.sum()
+
+        def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+            ends = centre * np.exp(x)
+            t = (1 - h) * ends[0] + h * ends[1]
+            nll, score = likelihoods(data, t)
+            slope = -data.weights * score / t**2
+            return float(data.weights @ nll) / total, np.array([slope @ (1 - h), slope @ h]) * ends / total
+
+        found = minimize(
+            objective,
+            np.zeros(2),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-RANGE, RANGE)] * 2,
+            options={"ftol": 1e-12, "gtol": 1e-8},
+        )
+        self.temperature_certain_, self.temperature_uncertain_ = (centre * np.exp(found.x)).tolist()
+
+    def _calibrated(self, z: Array) -> Array:
+        if self.at_bound_:
+            return heated(z, self.temperature_)
+        h = relative_entropies(z, self.temperature_)
+        t = (1 - h) * self.temperature_certain_ + h * self.temperature_uncertain_
+        return z / namespace(z).astype(like(t, z), z.dtype)[:, None]
+
+    def _values(self) -> dict[str, Any]:
+        names = ("temperature", "temperature_certain", "temperature_uncertain")
+        values = {name: finite(getattr(self, f"{name}_")) for name in names}
+        return {**values, "at_bound": self.at_bound_, "n": self.n_}
+
+    def _set(self, values: dict[str, Any]) -> None:
+        self.at_bound_, self.n_ = values["at_bound"], whole_number(values["n"])
+        for name in ("temperature", "temperature_certain", "temperature_uncertain"):
+            limitless = self.at_bound_ == "infinite" and values[name] is None
+            setattr(self, f"{name}_", math.inf if limitless else number(values[name], 0))

@@ -1,0 +1,310 @@
+"""Is one temperature enough? The temperature of parts of the rows, and tests against everything richer.
+
+The tests are Rao's score tests: under the null hypothesis labels are drawn from softmax(z / T), and a richer family
+adds directions d_f to the exponent, whose score and information at the fitted T are
+
+    U_f  = sum_i d_f(y_i) - <d_f>_i          I_fg = sum_i Cov_i(d_f, d_g)
+
+with T itself (the direction z) projected out. U' I^-1 U is chi-squared with as many degrees of freedom as I has rank;
+half of it is about what the family would gain in log-likelihood.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import chi2
+
+from logitherm import kernels
+from logitherm._array import Array, as_array, describe, to_numpy
+from logitherm.calibration.ensemble import EnsembleTemperatureScaling
+from logitherm.calibration.rows import Labelled, labelled, likelihoods, relative_entropies, row_blocks
+from logitherm.thermometer import TemperatureFit, fit_temperature
+
+FEW = 30  # rows of a part below which its temperature is not fitted
+MOST_PARTS = 50  # classes or groups shown, those with most rows
+MOST_CLASSES = 256  # with more the tests of every class take too long
+RANK = 1e-9  # an eigenvalue this small relative to the largest is 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """The temperature of some of the rows.
+
+    Attributes
+    ----------
+    name : str
+        Which rows.
+    n : int
+        How many.
+    temperature, low, high : float or None
+        Their best temperature and its interval (0 and inf where it is open); None where there are too few rows.
+    """
+
+    name: str
+    n: int
+    temperature: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class FitTest:
+    """A test of one temperature against a richer family.
+
+    Attributes
+    ----------
+    family : str
+        What the temperature may depend on: "confidence", "entropy", "bias", "class", "group", or "ensemble" for a
+        mixture.
+    statistic : float
+        Chi-squared under the null hypothesis (for "ensemble" at most: its parameters lie on a bound).
+    freedom : int
+        Its degrees of freedom.
+    p_value : float
+    gain : float
+        Half the statistic a row: about the fall in NLL that the family would bring on these rows, in nats.
+    """
+
+    family: str
+    statistic: float
+    freedom: int
+    p_value: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class GoodnessOfFit:
+    """What `goodness_of_fit` found.
+
+    Attributes
+    ----------
+    temperature : float
+        The single temperature.
+    by_confidence, by_class, by_group : tuple of Part
+        Temperatures of rows of similar confidence at T, of the same predicted class, of the same group. All are chosen
+        by the logits, never by the label, which would bias them.
+    tests : tuple of FitTest
+        Smallest p-value first.
+    n : int
+    """
+
+    temperature: float
+    by_confidence: tuple[Part, ...]
+    by_class: tuple[Part, ...]
+    by_group: tuple[Part, ...]
+    tests: tuple[FitTest, ...]
+    n: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: None for an open end."""
+        return _plain(asdict(self))
+
+
+def goodness_of_fit(
+    logits: Array,
+    labels: Array,
+    *,
+    groups: Any = None,
+    weights: Any = None,
+    parts: int = 8,
+    confidence: float = 0.95,
+    zero_labels: str = "raise",
+) -> GoodnessOfFit:
+    """Whether one temperature describes all rows, and what would describe them better.
+
+    Limits: where the single temperature is 0 or infinite there is nothing to test.
+
+    Parameters
+    ----------
+    logits : floating array, shape (n, classes)
+    labels : integer array, shape (n,)
+    groups : array, shape (n,), optional
+        Integers or strings: domain, language, site, ...
+    weights : array, shape (n,), optional
+    parts : int
+        Parts of similar confidence, cut so that each tells its temperature about equally well.
+    confidence : float
+        Level of the intervals.
+    zero_labels : "raise" or "exclude"
+        What to do with rows whose label has logit -inf.
+
+    Returns
+    -------
+    GoodnessOfFit
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `logitherm.fit_temperature`; groups of another length.
+
+    References
+    ----------
+    Rao (1948), Large sample tests of statistical hypotheses; Cox and Hinkley (1974), section 9.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> z = 2 * rng.normal(size=(3000, 4))
+    >>> labels = (z + [0.5, 0, 0, 0] + rng.gumbel(size=z.shape)).argmax(axis=1)
+    >>> found = goodness_of_fit(z, labels)
+    >>> found.tests[0].family, found.tests[0].p_value < 1e-6
+    ('bias', True)
+    """
+    single = fit_temperature(logits, labels, weights=weights, zero_labels=zero_labels, confidence=confidence)
+    data, group = labelled(logits, to_numpy(as_array(labels, "labels")), weights), _as_groups(groups, logits)
+    if single.excluded:
+        keep = np.flatnonzero(likelihoods(data, 1.0)[0] < math.inf)
+        data, group = data.take(keep), None if group is None else group[keep]
+    t = single.temperature
+    if single.at_bound:
+        return GoodnessOfFit(t, (), (), (), (), single.n)
+    certainty = kernels.state_function("top_probability", data.logits, np.full(len(data.labels), t), None, False)
+    bins = _equal_parts(np.asarray(certainty), data.weights * _variances(data, t), parts)
+    predicted = data.logits.argmax(axis=1)
+    tests = [_test_parts("confidence", data, t, bins), _test_entropy(data, t), _test_ensemble(data, single)]
+    if 1 < data.logits.shape[1] <= MOST_CLASSES:
+        tests += _test_classes(data, t)
+    if group is not None:
+        tests.append(_test_parts("group", data, t, np.unique(group, return_inverse=True)[1]))
+    edges = [
+        f"{100 * certainty[bins == b].min():.3g} to {100 * certainty[bins == b].max():.3g} %" for b in np.unique(bins)
+    ]
+    return GoodnessOfFit(
+        temperature=t,
+        by_confidence=_parts(data, bins, edges, confidence),
+        by_class=_parts(data, predicted, [str(k) for k in np.unique(predicted)], confidence),
+        by_group=() if group is None else _parts(data, group, [str(g) for g in np.unique(group)], confidence),
+        tests=tuple(sorted((test for test in tests if test is not None), key=lambda test: (test.p_value, -test.gain))),
+        n=single.n,
+    )
+
+
+# -- parts -----------------------------------------------------------------------------------------------
+
+
+def _as_groups(groups: Any, logits: Array) -> np.ndarray | None:
+    if groups is None:
+        return None
+    found = np.asarray(groups)
+    if found.shape != (logits.shape[0],):
+        raise ValueError(f"groups: must have one entry a row, shape ({logits.shape[0]},); got {describe(found)}")
+    return found
+
+
+def _equal_parts(values: np.ndarray, information: np.ndarray, parts: int) -> np.ndarray:
+    """The part of every row, lowest values first, equal ones together: each part tells about as much of its T."""
+    group = np.unique(values, return_inverse=True)[1]
+    mass = np.bincount(group, information)
+    middle = (np.cumsum(mass) - mass / 2) / mass.sum()
+    return np.unique(np.minimum(np.floor(parts * middle), parts - 1)[group], return_inverse=True)[1]
+
+
+def _parts(data: Labelled, part: np.ndarray, names: list[str], confidence: float) -> tuple[Part, ...]:
+    """The temperature of every part, in the order of the parts; of very many only the largest."""
+    keys, counts = np.unique(part, return_counts=True)
+    shown = np.sort(np.argsort(-counts, kind="stable")[:MOST_PARTS])
+    found = []
+    for i in shown:
+        rows = data.take(np.flatnonzero(part == keys[i]))
+        if counts[i] < FEW or not rows.weights.any():
+            found.append(Part(names[i], int(counts[i]), None, None, None))
+            continue
+        fit = fit_temperature(rows.logits, rows.labels, weights=rows.weights, confidence=confidence)
+        bound = {"zero": (0.0, math.inf), "infinite": (0.0, math.inf)}.get(fit.at_bound or "")
+        low, high = fit.interval or bound or (None, None)
+        found.append(Part(names[i], int(counts[i]), fit.temperature, low, high))
+    return tuple(found)
+
+
+# -- tests -----------------------------------------------------------------------------------------------
+
+
+def _test(family: str, score: np.ndarray, information: np.ndarray, total: float) -> FitTest | None:
+    """Of a score from which T is projected out; None where there is no direction left."""
+    values, vectors = np.linalg.eigh(information)
+    kept = values > RANK * max(values.max(), 0.0) if len(values) else np.zeros(0, dtype=bool)
+    if not kept.any():
+        return None
+    statistic = float(np.sum((vectors[:, kept].T @ score) ** 2 / values[kept]))
+    return _found(family, statistic, int(kept.sum()), total)
+
+
+def _found(family: str, statistic: float, freedom: int, total: float) -> FitTest:
+    return FitTest(family, statistic, freedom, float(chi2.sf(statistic, freedom)), statistic / 2 / total)
+
+
+def _variances(data: Labelled, temperature: float) -> np.ndarray:
+    """Var_p(z) of every row, in units of T squared."""
+    found = np.empty(len(data.labels))
+    for block in row_blocks(data.logits):
+        z = data.logits[block].astype(np.float64)
+        found[block] = kernels.state_function("heat_capacity", z, np.full(len(z), temperature), None, False)
+    return found
+
+
+def _test_parts(family: str, data: Labelled, temperature: float, part: np.ndarray) -> FitTest | None:
+    """A temperature for every part: the information is diagonal before T is projected out."""
+    count = int(part.max()) + 1
+    if count < 2:
+        return None
+    score = np.bincount(part, -data.weights * likelihoods(data, temperature)[1] / temperature, count)
+    information = np.bincount(part, data.weights * _variances(data, temperature), count)
+    adjusted = np.diag(information) - np.outer(information, information) / information.sum()
+    return _test(family, score, adjusted, float(data.weights.sum()))
+
+
+def _test_entropy(data: Labelled, temperature: float) -> FitTest | None:
+    """An inverse temperature that is linear in the relative entropy."""
+    h = relative_entropies(data.logits, temperature)
+    variance = data.weights * _variances(data, temperature)
+    score = -(data.weights * h) @ likelihoods(data, temperature)[1] / temperature
+    information = variance @ h**2 - (variance @ h) ** 2 / variance.sum()
+    return _test("entropy", np.array([score]), np.array([[information]]), float(data.weights.sum()))
+
+
+def _test_ensemble(data: Labelled, single: TemperatureFit) -> FitTest | None:
+    """By likelihood ratio, as the null hypothesis lies on the bound of the family."""
+    total = float(data.weights.sum())
+    mixed = EnsembleTemperatureScaling().fit(data.logits, data.labels, data.weights)
+    calibrated = Labelled(np.asarray(mixed.transform(data.logits)), data.labels, data.weights)
+    gain = single.nll_after * total - float(data.weights @ likelihoods(calibrated, 1.0)[0])
+    return _found("ensemble", max(0.0, 2 * gain), 3, total)
+
+
+def _test_classes(data: Labelled, temperature: float) -> list[FitTest | None]:
+    """A bias for every class; and a bias and a scale for every class, in units of z / T."""
+    k = data.logits.shape[1]
+    score, information, cross, own = np.zeros(2 * k), np.zeros((2 * k, 2 * k)), np.zeros(2 * k), 0.0
+    for block in row_blocks(data.logits):
+        x = data.logits[block].astype(np.float64) / temperature
+        w = data.weights[block]
+        p = kernels.softmax(x, np.ones(len(x)), None, check=False)
+        x = np.where(x > -np.inf, x, 0.0)
+        mean = (p * x).sum(axis=1, keepdims=True)
+        seen = -p
+        seen[np.arange(len(x)), data.labels[block]] += 1
+        score += np.concatenate([w @ seen, w @ (seen * x)])
+        both = np.concatenate([p, p * x], axis=1)
+        information -= (both * w[:, None]).T @ both
+        single, product, square = w @ p, w @ (p * x), w @ (p * x**2)
+        for a, b, diagonal in ((0, 0, single), (0, k, product), (k, 0, product), (k, k, square)):
+            information[np.arange(k) + a, np.arange(k) + b] += diagonal
+        slope = p * (x - mean)
+        cross += np.concatenate([w @ slope, w @ (slope * x)])
+        own += float(w @ (p * (x - mean) ** 2).sum(axis=1))
+    adjusted = information - np.outer(cross, cross) / own
+    total = float(data.weights.sum())
+    return [_test("bias", score[:k], adjusted[:k, :k], total), _test("class", score, adjusted, total)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,72 @@
+"""What calibrators need of every row when each may have its own temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from logitherm import kernels
+from logitherm._array import Array, require_rows, to_numpy
+from logitherm._labels import as_labels, as_weights
+from logitherm.kernels.reference import over
+from logitherm.kernels.threads import blocks
+
+BLOCK_VALUES = 1 << 20
+
+
+def row_blocks(z: np.ndarray) -> Iterator[slice]:
+    """Ranges of rows of a few megabytes."""
+    return blocks(z.shape[0], z.shape[1], BLOCK_VALUES)
+
+
+class Labelled(NamedTuple):
+    """Sound rows with their labels and weights."""
+
+    logits: np.ndarray  # (n, classes), floating
+    labels: np.ndarray  # (n,), int64
+    weights: np.ndarray  # (n,), float64
+
+    def take(self, rows: np.ndarray) -> Labelled:
+        return Labelled(self.logits[rows], self.labels[rows], self.weights[rows])
+
+
+def labelled(logits: Array, labels: np.ndarray, weights: np.ndarray | None = None) -> Labelled:
+    """Check the rows and their labels; weights of 1 where there are none."""
+    z = to_numpy(logits)
+    z = z.astype(np.float32) if z.dtype == np.float16 else z
+    for block in row_blocks(z):
+        require_rows(z[block].max(axis=1), numbers=np.arange(block.start, block.stop))
+    y, w = as_labels(labels, z.shape[:1], z.shape[1]), as_weights(weights, z.shape[:1])
+    return Labelled(z, y, np.ones(len(y)) if w is None else w)
+
+
+def observed(data: Labelled) -> np.ndarray:
+    """Logit of every row's label, float64."""
+    return np.take_along_axis(data.logits, data.labels[:, None], axis=1)[:, 0].astype(np.float64)
+
+
+def likelihoods(data: Labelled, temperatures: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """NLL of every row at its temperature, and its derivative in the inverse temperature: float64, (n,) both."""
+    nll, score = np.empty(len(data.labels)), np.empty(len(data.labels))
+    t, seen = np.broadcast_to(np.asarray(temperatures, dtype=np.float64), nll.shape), observed(data)
+    for block in row_blocks(data.logits):
+        z = data.logits[block].astype(np.float64)
+        m = kernels.moments(z, t[block], None, False)
+        below = m.top - seen[block]
+        nll[block] = np.log1p(m.rest) + over(below, t[block])
+        score[block] = below - m.gap
+    return nll, score
+
+
+def relative_entropies(logits: Array, temperature: float) -> np.ndarray:
+    """Entropy of softmax(z / T) over its maximum, the logarithm of the number of allowed classes: 0 to 1."""
+    z = to_numpy(logits)
+    found = np.zeros(len(z))
+    for block in row_blocks(z):
+        rows = z[block].astype(np.float64)
+        most = np.log(np.maximum((rows > -np.inf).sum(axis=1), 2))
+        t = np.full(len(rows), float(temperature))
+        found[block] = kernels.state_function("entropy", rows, t, None, False) / most
+    return np.clip(found, 0.0, 1.0)

@@ -1,0 +1,283 @@
+"""Which kind of temperature is needed: families compared by cross-validation, and the simplest that is good enough."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+
+from logitherm._array import Array, as_array, to_numpy
+from logitherm._labels import as_labels
+from logitherm.calibration.affine import (
+    BiasCorrectedTemperatureScaling,
+    DirichletCalibration,
+    StructuredMatrixScaling,
+    VectorScaling,
+)
+from logitherm.calibration.base import Calibrator, read_calibrator
+from logitherm.calibration.ensemble import EnsembleTemperatureScaling
+from logitherm.calibration.entropy import EntropyTemperatureScaling
+from logitherm.calibration.temperature_scaling import TemperatureScaling
+from logitherm.gibbs import softmax
+from logitherm.metrics import expected_calibration_error
+from logitherm.metrics.rows import as_inputs, row_statistics
+
+METHODS: dict[str, type[Calibrator]] = {  # simplest first
+    "temperature": TemperatureScaling,
+    "entropy": EntropyTemperatureScaling,
+    "ensemble": EnsembleTemperatureScaling,
+    "bias": BiasCorrectedTemperatureScaling,
+    "vector": VectorScaling,
+    "matrix": StructuredMatrixScaling,
+    "dirichlet": DirichletCalibration,
+}
+WORDS = {
+    "temperature": "one temperature",
+    "entropy": "a temperature that depends on the entropy of the row",
+    "ensemble": "a mixture of the heated model, the model as it is and indifference",
+    "bias": "one temperature and a bias for every class",
+    "vector": "a temperature and a bias for every class",
+    "matrix": "a matrix and a bias",
+    "dirichlet": "a matrix and a bias on log-probabilities",
+}
+QUICK = ("temperature", "entropy", "ensemble", "bias", "vector")
+CANDIDATES = (*QUICK, "matrix")
+BASELINES = ("sigmoid", "isotonic")  # scikit-learn's
+AS_IT_IS = "as it is"
+
+
+def load_calibrator(path: str | os.PathLike[str]) -> Calibrator:
+    """The calibrator in a file, of whatever method.
+
+    Raises
+    ------
+    ValueError
+        A file that is no calibrator, or holds impossible values.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> z = np.random.default_rng(0).normal(size=(100, 3))
+    >>> fitted = VectorScaling().fit(z, (z + [0.5, 0, 0]).argmax(axis=1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fitted.save(pathlib.Path(folder, "calibrator.json"))
+    ...     type(load_calibrator(pathlib.Path(folder, "calibrator.json"))).__name__
+    'VectorScaling'
+    """
+    return read_calibrator(path, tuple(METHODS.values()))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method as it fared on rows that it was not fitted to.
+
+    Attributes
+    ----------
+    method : str
+        A key of `METHODS`, "as it is", or a baseline of scikit-learn.
+    nll, brier, ece : float
+        Cross-validated means over all rows; an NLL of inf means that some label was given probability 0.
+    behind, error : float
+        Mean NLL above the best method's, and the standard error of that difference over rows.
+    keeps_predictions : bool
+    failure : str or None
+        Why it could not be fitted.
+    """
+
+    method: str
+    nll: float
+    brier: float
+    ece: float
+    behind: float
+    error: float
+    keeps_predictions: bool
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What `select_method` found.
+
+    Attributes
+    ----------
+    chosen : str
+        The simplest method whose NLL is within one standard error of the best one's.
+    best : str
+        The method of lowest NLL.
+    candidates : tuple of Candidate
+        Simplest first, after the logits as they are; the baselines last.
+    folds, n : int
+    """
+
+    chosen: str
+    best: str
+    candidates: tuple[Candidate, ...]
+    folds: int
+    n: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: None where a number is not finite."""
+        values = asdict(self)
+        values["candidates"] = [
+            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(each).items()}
+            for each in self.candidates
+        ]
+        return values
+
+    def of(self, method: str) -> Candidate:
+        """The candidate of this name."""
+        return next(each for each in self.candidates if each.method == method)
+
+
+def select_method(
+    logits: Array,
+    labels: Array,
+    *,
+    methods: Sequence[str] = CANDIDATES,
+    baselines: Sequence[str] = (),
+    folds: int = 5,
+    bins: int = 15,
+    seed: int = 0,
+    zero_labels: str = "raise",
+    progress: Callable[[str, float], None] | None = None,
+) -> Selection:
+    """Compare methods by cross-validated NLL and choose the simplest within one standard error of the best.
+
+    Parameters
+    ----------
+    logits : floating array, shape (n, classes)
+    labels : integer array, shape (n,)
+    methods : sequence of str
+        Keys of `METHODS`, from which one is chosen.
+    baselines : sequence of str
+        "sigmoid" and "isotonic" of scikit-learn (one class against the others, renormalised), never chosen.
+    folds, seed : int
+        Parts of the rows, and the seed of the split.
+    bins : int
+        Bins of the ECE.
+    zero_labels : "raise" or "exclude"
+        What to do with rows whose label has logit -inf.
+    progress : callable, optional
+        Called with a message and the share done.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    ValueError
+        A method that does not exist; fewer rows than folds.
+
+    References
+    ----------
+    Breiman et al. (1984), Classification and regression trees, section 3.4.3, for the rule of one standard error; here
+    the error is that of the difference to the best method on the same rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> z = 2 * rng.normal(size=(2000, 3))
+    >>> labels = (z + np.array([1.0, 0.0, -1.0]) + rng.gumbel(size=z.shape)).argmax(axis=1)
+    >>> select_method(1.5 * z, labels, methods=["temperature", "bias", "vector"]).chosen
+    'bias'
+    """
+    unknown = [m for m in methods if m not in METHODS] + [b for b in baselines if b not in BASELINES]
+    if unknown or not methods:
+        raise ValueError(
+            f"methods: must be of {', '.join((*METHODS, *BASELINES))}; got {unknown or 'none'}; leave it out"
+        )
+    z = as_array(logits, "logits")
+    n, classes = z.shape
+    y = as_labels(labels, (n,), classes)
+    if not 2 <= folds <= n:
+        raise ValueError(f"folds: must be 2 to {n}, the number of rows; got {folds}; give 5, say")
+    if zero_labels == "exclude":
+        keep = np.flatnonzero(np.take_along_axis(to_numpy(z), y[:, None], axis=1)[:, 0] > -np.inf)
+        z, y, n = z[keep], y[keep], len(keep)
+    parts = list(parts_of(n, folds, seed))
+    made: dict[str, Array | str] = {AS_IT_IS: to_numpy(z)}
+    names = [*sorted(methods, key=list(METHODS).index), *baselines]
+    for i, name in enumerate(names):
+        if progress is not None:
+            progress(f"cross-validating {name}", i / len(names))
+        made[name] = _cross_fitted(name, z, y, parts, zero_labels)
+    rows = {name: row_statistics(as_inputs(u, y)) for name, u in made.items() if not isinstance(u, str)}
+    mean = {name: float(found.nll.mean()) for name, found in rows.items()}
+    fitted = [name for name in names if name in rows and name in METHODS]
+    if not fitted:
+        raise ValueError(f"logits: no method could be fitted; {made[names[0]]}")
+    best = min(fitted, key=lambda name: mean[name])
+    candidates = []
+    for name, u in made.items():
+        keeps = name == AS_IT_IS or (name in METHODS and METHODS[name].keeps_predictions)
+        if isinstance(u, str):
+            candidates.append(Candidate(name, math.nan, math.nan, math.nan, math.nan, math.nan, keeps, u))
+            continue
+        with np.errstate(invalid="ignore"):
+            difference = rows[name].nll - rows[best].nll
+            error = float(difference.std() / math.sqrt(n))
+        ece = float(expected_calibration_error(u, y, bins=bins))
+        brier = float(rows[name].brier.mean())
+        candidates.append(Candidate(name, mean[name], brier, ece, mean[name] - mean[best], error, keeps))
+    within = [c.method for c in candidates if c.method in fitted and c.behind <= c.error]
+    return Selection(within[0], best, tuple(candidates), folds, n)
+
+
+def parts_of(n: int, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows to fit to and rows held out, for every part of a random split."""
+    part = np.random.default_rng(seed).permutation(n) % folds
+    for fold in range(folds):
+        yield np.flatnonzero(part != fold), np.flatnonzero(part == fold)
+
+
+def _cross_fitted(
+    name: str, z: Array, y: np.ndarray, parts: Sequence[tuple[np.ndarray, np.ndarray]], zero_labels: str
+) -> Array | str:
+    """Calibrated logits of every row; or what went wrong, if this method cannot be fitted to these rows."""
+    calibrated = np.empty(tuple(z.shape), dtype=np.float64)
+    try:
+        for train, held in parts:
+            if name in METHODS:
+                fitted = METHODS[name](zero_labels=zero_labels).fit(z[train], y[train])  # type: ignore[call-arg]
+                calibrated[held] = to_numpy(fitted.transform(z[held]))
+            else:
+                calibrated[held] = _baseline(name, to_numpy(z[train]), y[train], to_numpy(z[held]))
+    except ValueError as error:
+        return str(error)
+    return calibrated
+
+
+class _Softmax(ClassifierMixin, BaseEstimator):
+    """A fitted classifier to scikit-learn: its inputs are logits, its answer their softmax."""
+
+    def __init__(self, classes: int = 2) -> None:
+        self.classes = classes
+        self.classes_ = np.arange(classes)
+
+    def fit(self, z: np.ndarray, y: np.ndarray) -> _Softmax:
+        return self
+
+    def predict(self, z: np.ndarray) -> np.ndarray:
+        return np.asarray(z.argmax(axis=1))
+
+    def predict_proba(self, z: np.ndarray) -> np.ndarray:
+        return np.asarray(softmax(z.astype(np.float64)))
+
+
+def _baseline(name: str, z: np.ndarray, y: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Log-probabilities by scikit-learn; -inf where it says 0, and for classes that it has not seen."""
+    model = CalibratedClassifierCV(FrozenEstimator(_Softmax(z.shape[1])), method=name).fit(z, y)
+    found = np.full(held.shape, -np.inf)
+    with np.errstate(divide="ignore"):
+        found[:, model.classes_] = np.log(model.predict_proba(held))
+    return found

@@ -1,0 +1,114 @@
+"""Tests of one temperature: silent where it is enough, loud where it is not, and right about why."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from logitherm import fit_temperature
+from logitherm.calibration import BiasCorrectedTemperatureScaling, VectorScaling, goodness_of_fit
+from logitherm.metrics import nll
+
+
+def simulated(n=3000, classes=4, seed=0, temperature=1.7, bias=0.0, scale=1.0, row_scale=None, blunders=0.0):
+    """Labels from softmax(z row_scale scale + bias), some at random; logits heated by mistake."""
+    rng = np.random.default_rng(seed)
+    z = 2 * rng.normal(size=(n, classes)) * rng.choice([0.5, 1.5], size=(n, 1))
+    u = z * scale + bias
+    if row_scale is not None:
+        u *= row_scale(z)
+    labels = (u + rng.gumbel(size=z.shape)).argmax(axis=1)
+    wrong = rng.random(n) < blunders
+    labels[wrong] = rng.integers(0, classes, wrong.sum())
+    return temperature * z, labels
+
+
+def test_under_the_null_hypothesis_p_values_are_uniform():
+    """150 honest samples: a fifth of the p-values below a fifth, within four standard errors."""
+    groups = np.arange(400) % 5
+    found: dict[str, list[float]] = {}
+    for seed in range(150):
+        for test in goodness_of_fit(*simulated(n=400, seed=seed), groups=groups, parts=2).tests:
+            found.setdefault(test.family, []).append(test.p_value)
+    assert set(found) == {"confidence", "entropy", "bias", "class", "group", "ensemble"}
+    for family, p in found.items():
+        for level in (0.05, 0.2):
+            error = np.sqrt(level * (1 - level) / len(p))
+            share = np.mean(np.array(p) < level)
+            assert share < level + 4 * error, family
+            if family != "ensemble":  # on a bound its p-values are too large
+                assert share > level - 4 * error, family
+
+
+@pytest.mark.parametrize(
+    ("truth", "first"),
+    [
+        ({"bias": np.array([1.0, 0, 0, 0])}, {"bias", "class"}),
+        ({"scale": np.array([1.5, 1, 1, 0.5])}, {"class"}),
+        ({"row_scale": lambda z: np.where(np.ptp(z, axis=1, keepdims=True) > 3, 0.4, 1.5)}, {"confidence", "entropy"}),
+        ({"blunders": 0.1}, {"ensemble", "confidence", "entropy"}),
+    ],
+)
+def test_what_is_missing_is_found(truth, first):
+    found = goodness_of_fit(*simulated(**truth))
+    assert found.tests[0].family in first
+    assert found.tests[0].p_value < 1e-6
+    enough = goodness_of_fit(*simulated())
+    assert min(test.p_value for test in enough.tests) > 1e-3
+
+
+def test_groups():
+    z, labels = simulated()
+    other, more = simulated(seed=1, temperature=4.0)
+    groups = np.repeat(["a", "b"], 3000)
+    found = goodness_of_fit(np.concatenate([z, other]), np.concatenate([labels, more]), groups=groups)
+    test = next(test for test in found.tests if test.family == "group")
+    assert test.freedom == 1 and test.p_value < 1e-20
+    for part, (logits, own), name in zip(found.by_group, ((z, labels), (other, more)), "ab", strict=True):
+        fit = fit_temperature(logits, own)
+        assert (part.name, part.n) == (name, 3000)
+        assert (part.temperature, part.low, part.high) == pytest.approx((fit.temperature, *fit.interval), rel=1e-5)
+
+
+def test_half_the_statistic_is_about_the_gain_of_the_family():
+    z, labels = simulated(n=20_000, bias=np.array([0.1, 0, 0, 0]))
+    found = {test.family: test for test in goodness_of_fit(z, labels).tests}
+    single = fit_temperature(z, labels).nll_after
+    for family, richer in (("bias", BiasCorrectedTemperatureScaling), ("class", VectorScaling)):
+        gain = single - nll(richer(strength=0).fit(z, labels).transform(z), labels)
+        assert found[family].gain == pytest.approx(gain, rel=0.05)
+
+
+def test_parts_of_confidence_tell_their_temperatures_about_equally_well():
+    z, labels = simulated(n=6000)
+    parts = goodness_of_fit(z, labels, parts=6).by_confidence
+    assert len(parts) == 6 and sum(part.n for part in parts) == 6000
+    widths = [np.log(part.high / part.low) for part in parts]
+    assert max(widths) < 3 * min(widths)
+    assert all(part.low < 1.7 * 1.2 and part.high > 1.7 / 1.2 for part in parts)
+
+
+def test_weights_count_rows():
+    z, labels = simulated(n=800, bias=np.array([0.5, 0, 0, 0]))
+    weights = np.random.default_rng(0).integers(0, 3, 800)
+    weighted = goodness_of_fit(z, labels, weights=weights)
+    repeated = goodness_of_fit(np.repeat(z, weights, axis=0), np.repeat(labels, weights))
+    for a in weighted.tests:
+        b = next(test for test in repeated.tests if test.family == a.family)
+        if a.family != "confidence":  # whose parts may be cut elsewhere
+            assert a.statistic == pytest.approx(b.statistic, rel=1e-2, abs=1e-2)
+
+
+def test_nothing_to_test():
+    z, _ = simulated(n=100)
+    for labels in (z.argmax(axis=1), z.argmin(axis=1)):
+        found = goodness_of_fit(z, labels)
+        assert found.tests == () and found.by_confidence == ()
+        json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_groups_of_another_length_are_refused():
+    with pytest.raises(ValueError, match=r"groups: must have one entry a row, shape \(3000,\)"):
+        goodness_of_fit(*simulated(), groups=[1, 2])
