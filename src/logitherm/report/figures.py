@@ -436,3 +436,64 @@ def likelihood(curve: Mapping[str, Any], fit: Mapping[str, Any], *, theme: Theme
         yaxis=look.axis(**_nll_axis(inside)),
     )
     return go.Figure(data=traces, layout=layout)
+
+
+def temperature_by_part(
+    parts: Sequence[Mapping[str, Any]], temperature: float, *, theme: ThemeName = "light"
+) -> go.Figure:
+    """The fitted T of parts of the rows with their intervals, against the single T of all rows.
+
+    Limits: a part without a temperature of its own, or with one at a bound, draws nothing; an open end of an interval
+    reaches the edge of the figure.
+
+    Parameters
+    ----------
+    parts : sequence of mappings
+        `name`, `n`, `temperature`, `low`, `high`, as of `logitherm.calibration.goodness_of_fit`.
+    temperature : float
+        The single T.
+    theme : {"light", "dark"}
+        Its colours.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        One trace with `meta` "parts".
+    """
+    look = THEMES[theme]
+    known = [part for part in parts if part["temperature"]]
+    shown = [v for part in known for v in (part["low"], part["temperature"], part["high"]) if v]
+    left, right = min([temperature, *shown]) / 1.15, max([temperature, *shown]) * 1.15
+    trace = go.Scatter(
+        meta="parts",
+        x=[part["name"] for part in known],
+        y=[part["temperature"] for part in known],
+        mode="markers",
+        marker={"color": look.line["after"], "size": 10},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [(part["high"] or right) - part["temperature"] for part in known],
+            "arrayminus": [part["temperature"] - (part["low"] or left) for part in known],
+            "color": look.line["after"],
+            "thickness": 2,
+            "width": 5,
+        },
+        customdata=[part["n"] for part in known],
+        hovertemplate="says %{x}: %{customdata} rows<br>T = %{y:.3g}<extra></extra>",
+    )
+    line = {"color": look.ink, "width": 1.5, "dash": "dash"}
+    height = {"yref": "y", "y0": temperature, "y1": temperature}
+    layout = look.layout(
+        height=360,
+        margin={"l": 56, "r": 24, "t": 14, "b": 96},
+        shapes=[{"type": "line", "xref": "paper", "x0": 0, "x1": 1, **height, "line": line, "layer": "below"}],
+        xaxis=look.axis("confidence of the rows, calibrated", type="category", tickangle=-40),
+        yaxis=look.axis(
+            "fitted T (log scale)",
+            type="log",
+            range=[math.log10(left), math.log10(right)],
+            **_temperature_ticks(left, right),
+        ),
+    )
+    return go.Figure(data=[trace], layout=layout)

@@ -15,6 +15,7 @@ from importlib import metadata, resources
 from string import Template
 from typing import Any, Protocol
 
+from logitherm.report.enough import FIGURE, enough
 from logitherm.report.tables import export_tables
 from logitherm.report.words import (
     BOUNDS,
@@ -76,8 +77,8 @@ USE = """<p>Save the calibrator with <code>logitherm calibrate &hellip; --save c
 then apply it to new logits:</p>
 <pre>logitherm apply calibrator.json logits.npz -o probs.npz</pre>
 <p>The same in Python:</p>
-<pre>from logitherm import TemperatureScaling
-probabilities = TemperatureScaling.load("calibrator.json").predict_proba(logits)</pre>
+<pre>from logitherm.calibration import load_calibrator
+probabilities = load_calibrator("calibrator.json").predict_proba(logits)</pre>
 <p>Or divide the logits by $temperature before the softmax: that is all it does.</p>"""
 
 NOTHING_TO_USE = {
@@ -221,13 +222,19 @@ def _scores(study: Mapping[str, Any]) -> str:
             f'<tr><th scope="row"><b>{name}</b><small>{words}; {better}</small></th>'
             f"{_cell(before, unit, decimals, 'before')}{_cell(after, unit, decimals, 'after', changes.get(key))}</tr>"
         )
-    after = fitted_words(study["fit"]).replace(f"={NBSP}", "= ")  # a narrow column may break there, never in the number
+    after = _after_words(study).replace(f"={NBSP}", "= ")  # a narrow column may break there, never in the number
     head = (
         f'<tr><th scope="col">Score<small>{escape(study["scored_on"])}</small></th>'
         f'<th scope="col">Before<small>T{NBSP}={NBSP}1</small></th>'
         f'<th scope="col">After<small>{after}</small></th></tr>'
     )
     return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _after_words(study: Mapping[str, Any]) -> str:
+    """What the logits went through."""
+    method = study["method"]
+    return fitted_words(study["fit"]) if method == "temperature" else f"method {escape(method)}"
 
 
 def _slider_words(fit: Mapping[str, Any]) -> str:
@@ -263,7 +270,8 @@ def _use(study: Mapping[str, Any]) -> str:
         return f"<p>There is nothing here to apply. {why}</p>"
     if study.get("wrong_tool"):
         return "<p>Do not apply this temperature: it lowers the likelihood loss at the price of calibration.</p>"
-    return Template(USE).substitute(temperature=as_temperature(fitted, fit))
+    words = Template(USE).substitute(temperature=as_temperature(fitted, fit))
+    return words if study["method"] == "temperature" else words[: words.rindex("<p>")]  # a division is not all it does
 
 
 def _zero_labels(fit: Mapping[str, Any]) -> str:
@@ -299,6 +307,10 @@ def _figures(study: Mapping[str, Any], start: int) -> dict[str, dict[str, Any]]:
             ),
             "nll-curve": figures.likelihood(study["nll_curve"], study["fit"], theme=theme),
         }
+        goodness = study.get("goodness")
+        if goodness and goodness["by_confidence"]:
+            parts, single = goodness["by_confidence"], goodness["temperature"]
+            themed[FIGURE] = figures.temperature_by_part(parts, single, theme=theme)
         for name, figure in themed.items():
             drawn.setdefault(name, {})[theme] = json.loads(figure.to_json())
     return drawn
@@ -386,12 +398,13 @@ def render_report(study: Study, *, title: str | None = None) -> str:
         "verdict": _verdict(contents),
         "temperature": _temperature(fit),
         "scores": _scores(contents),
-        "after_label": fitted_words(fit),
+        "after_label": _after_words(contents),
         "slider_max": len(temperatures) - 1,
         "slider_start": start,
         "slider_words": _slider_words(fit),
         "likelihood_words": _likelihood_words(fit),
         "use": _use(contents),
+        "enough": enough(contents, _export(FIGURE)),
         "scored_on": escape(contents["scored_on"]),
         "solver": _solver(fit),
         "level": as_percent(1 - fit["confidence"]),

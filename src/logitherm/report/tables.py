@@ -63,7 +63,12 @@ def export_tables(study: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
         ("interval_high", high, None),
     ]
     point, temperature, nll = (list(column) for column in zip(*marks, strict=True))
-    return {
+    parts = (study.get("goodness") or {}).get("by_confidence") or []
+    columns = ("name", "n", "temperature", "low", "high")
+    by_confidence = (
+        {"temperature-by-confidence": {key: [part[key] for part in parts] for key in columns}} if parts else {}
+    )
+    return by_confidence | {
         "scores": scores,
         "reliability-before": _diagram_table(before),
         "reliability-after": _diagram_table(after),

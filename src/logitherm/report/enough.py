@@ -1,0 +1,74 @@
+"""The section of the report that says whether one temperature is enough, and what would be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from logitherm.report.words import DASH, NBSP, as_number, as_power
+
+FAMILIES = {
+    "confidence": "T by confidence",
+    "entropy": "T by entropy",
+    "bias": "a bias per class",
+    "class": "T and bias per class",
+    "group": "T by group",
+    "ensemble": "a mixture",
+}
+FIGURE = "temperature-by-confidence"
+
+
+def enough(study: Mapping[str, Any], export: str) -> str:
+    """The whole section, or nothing where it was not asked."""
+    goodness, selection = study.get("goodness"), study.get("selection")
+    if not goodness or not goodness["by_confidence"]:
+        return ""
+    methods = f"<div>{_methods(selection, study['method'])}</div>" if selection else ""
+    return (
+        '<section id="enough" aria-labelledby="enough-heading">'
+        f'<div class="head"><h2 id="enough-heading">Is one temperature enough?</h2>{export}</div>'
+        "<p>If it is, rows of any confidence need the same T: the dots lie on the line within their intervals, the "
+        "tests find nothing, and no other method does better on rows it was not fitted to.</p>"
+        f'<div class="pair"><div><figure><div class="chart" id="{FIGURE}" role="img" '
+        'aria-label="Fitted T of rows of similar confidence; its numbers are behind the CSV button"></div></figure>'
+        f"{_tests(goodness)}</div>{methods}</div></section>"
+    )
+
+
+def _tests(goodness: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{FAMILIES[test["family"]]}</th><td>{_p_value(test["p_value"])}</td>'
+        f"<td>{as_number(test['gain'], 4)}</td></tr>"
+        for test in goodness["tests"]
+    )
+    head = (
+        '<tr><th scope="col">One T against &hellip;</th><th scope="col">p</th>'
+        '<th scope="col">gain<small>nats per row</small></th></tr>'
+    )
+    return f'<table class="small"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+
+
+def _p_value(p: float) -> str:
+    return f"&lt;{NBSP}{as_power(-300)}" if p < 1e-300 else as_number(p, digits=2)
+
+
+def _methods(selection: Mapping[str, Any], used: str) -> str:
+    rows = []
+    for each in selection["candidates"]:
+        name = escape(each["method"])
+        name = f"<b>{name}</b>" if each["method"] == used else name
+        keeps = "" if each["keeps_predictions"] else "<small>may change predictions</small>"
+        if each["failure"]:
+            values = f"<td>{DASH}</td><td>{DASH}</td>"
+        else:
+            nll = as_number(each["nll"], 4) if each["nll"] is not None else "\u221e"
+            behind = each["behind"]
+            more = "" if not behind else f"<small>{as_number(behind, 4)} ± {as_number(each['error'], 4)} behind</small>"
+            values = f"<td>{nll}{more}</td><td>{as_number(100 * each['ece'], 2)}{NBSP}%</td>"
+        rows.append(f'<tr><th scope="row">{name}{keeps}</th>{values}</tr>')
+    head = (
+        f'<tr><th scope="col">Method<small>{selection["folds"]}-fold cross-validation</small></th>'
+        '<th scope="col">NLL</th><th scope="col">ECE</th></tr>'
+    )
+    return f'<table class="small"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'

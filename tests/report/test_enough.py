@@ -1,0 +1,56 @@
+"""The section on whether one temperature is enough: there where it was asked, right in its numbers."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from logitherm.calibration import calibrate
+from logitherm.report import render_report
+from logitherm.report.enough import FIGURE, enough
+
+
+@pytest.fixture(scope="module")
+def study():
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(1200, 4))
+    labels = (z + [1, 0, 0, -1] + rng.gumbel(size=z.shape)).argmax(axis=1)
+    return calibrate(1.8 * z, labels, bootstrap=20, method="auto")
+
+
+def test_every_test_and_method_has_its_row(study):
+    contents = study.to_dict()
+    html = enough(contents, "")
+    assert len(re.findall(r'<th scope="row">', html)) == len(study.goodness.tests) + len(study.selection.candidates)
+    assert f"<b>{study.method}</b>" in html
+    for each in study.selection.candidates:
+        assert (f"{each.nll:.4f}" if np.isfinite(each.nll) else "\u221e") in html
+
+
+def test_the_page_has_the_section_and_its_numbers(study):
+    page = render_report(study)
+    assert "Is one temperature enough?" in page and f"After: method {study.method}" in page
+    assert "load_calibrator" in page and "Or divide the logits" not in page
+    assert f'"{FIGURE}":{{"name":[' in page
+
+
+def test_it_is_left_out_where_it_was_not_asked():
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(300, 4))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    page = render_report(calibrate(1.8 * z, labels, bootstrap=20, compare_methods=False))
+    assert "Is one temperature enough?" not in page and FIGURE not in page.replace("data-figure", "")
+
+
+def test_the_figure_has_a_dot_for_every_part_with_a_temperature(study):
+    from logitherm.report.figures import temperature_by_part
+
+    contents = study.goodness.to_dict()
+    parts = [*contents["by_confidence"], {"name": "few", "n": 3, "temperature": None, "low": None, "high": None}]
+    parts.append({"name": "open", "n": 50, "temperature": 2.0, "low": 1.0, "high": None})
+    trace = temperature_by_part(parts, contents["temperature"]).data[0]
+    assert "few" not in trace.x and "open" in trace.x
+    assert len(trace.x) == len(trace.error_y.array) == len(contents["by_confidence"]) + 1
+    assert min(trace.error_y.array) >= 0 and min(trace.error_y.arrayminus) >= 0
