@@ -9,6 +9,8 @@ from logitherm.calibration.affine import (
 from logitherm.calibration.ensemble import EnsembleTemperatureScaling
 from logitherm.calibration.entropy import EntropyTemperatureScaling
 from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
+from logitherm.calibration.group import GroupTemperatureScaling
+from logitherm.calibration.label_shift import LabelShift, adapt_to_label_shift
 from logitherm.calibration.selection import METHODS, Selection, load_calibrator, select_method
 from logitherm.calibration.study import CalibrationStudy, calibrate
 from logitherm.calibration.temperature_scaling import TemperatureScaling
@@ -21,10 +23,13 @@ __all__ = [
     "EnsembleTemperatureScaling",
     "EntropyTemperatureScaling",
     "GoodnessOfFit",
+    "GroupTemperatureScaling",
+    "LabelShift",
     "Selection",
     "StructuredMatrixScaling",
     "TemperatureScaling",
     "VectorScaling",
+    "adapt_to_label_shift",
     "calibrate",
     "goodness_of_fit",
     "load_calibrator",

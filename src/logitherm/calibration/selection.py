@@ -24,6 +24,7 @@ from logitherm.calibration.affine import (
 from logitherm.calibration.base import Calibrator, read_calibrator
 from logitherm.calibration.ensemble import EnsembleTemperatureScaling
 from logitherm.calibration.entropy import EntropyTemperatureScaling
+from logitherm.calibration.group import GroupTemperatureScaling
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.gibbs import softmax
 from logitherm.metrics import expected_calibration_error
@@ -72,7 +73,7 @@ def load_calibrator(path: str | os.PathLike[str]) -> Calibrator:
     ...     type(load_calibrator(pathlib.Path(folder, "calibrator.json"))).__name__
     'VectorScaling'
     """
-    return read_calibrator(path, tuple(METHODS.values()))
+    return read_calibrator(path, (*METHODS.values(), GroupTemperatureScaling))
 
 
 @dataclass(frozen=True)

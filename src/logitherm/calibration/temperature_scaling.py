@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from logitherm._array import Array, namespace, silent
-from logitherm.calibration.base import Calibrator, finite, number, whole_number
+from logitherm.calibration.base import Calibrator, finite, number, numbers, whole_number
 from logitherm.gibbs import softmax
 from logitherm.kernels import reference
 from logitherm.thermometer import TemperatureFit, fit_temperature
+from logitherm.thermometer.prior import most_probable
+from logitherm.thermometer.sources import Source, make_source
 
 KEPT = ("temperature", "standard_error", "sandwich_error", "interval", "at_bound", "n")
 
@@ -31,6 +34,10 @@ class TemperatureScaling(Calibrator):
         What to do with rows whose label has logit -inf.
     confidence : float
         Level of `interval_`.
+    prior : (float, float), optional
+        Centre and standard deviation of log T of a log-normal prior: (1.0, 0.5), say, for tiny samples. Off by
+        default. With one T is never at a bound, and the errors and the interval of log T are those of the normal
+        approximation under it.
 
     Attributes
     ----------
@@ -67,15 +74,36 @@ class TemperatureScaling(Calibrator):
     """
 
     keeps_predictions = True
+    temperature_: float
+    standard_error_: float | None
+    sandwich_error_: float | None
+    interval_: tuple[float, float] | None
+    at_bound_: str | None
 
-    def __init__(self, *, zero_labels: str = "raise", confidence: float = 0.95) -> None:
+    def __init__(
+        self, *, zero_labels: str = "raise", confidence: float = 0.95, prior: tuple[float, float] | None = None
+    ) -> None:
         self.zero_labels = zero_labels
         self.confidence = confidence
+        self.prior = prior
 
     def _fit(self, z: Array, labels: np.ndarray, weights: Any) -> None:
-        self._adopt(
-            fit_temperature(z, labels, weights=weights, zero_labels=self.zero_labels, confidence=self.confidence)
-        )
+        found = fit_temperature(z, labels, weights=weights, zero_labels=self.zero_labels, confidence=self.confidence)
+        self._adopt(found)
+        if self.prior is not None:
+            self._draw_to(self.prior, make_source(z, labels, weights=weights))
+
+    def _draw_to(self, prior: tuple[float, float], source: Source) -> None:
+        """Take the most probable T under the prior instead of the most likely one."""
+        centre, deviation = prior
+        if not (0 < centre < math.inf and 0 < deviation < math.inf):
+            raise ValueError(
+                f"prior: must be a centre and a deviation of log T, both positive; got {prior}; try (1, 0.5)"
+            )
+        self.temperature_, error = most_probable(source, centre, deviation)
+        self.at_bound_, self.standard_error_, self.sandwich_error_ = None, self.temperature_ * error, None
+        factor = math.exp(NormalDist().inv_cdf(0.5 + self.confidence / 2) * error)
+        self.interval_ = (self.temperature_ / factor, self.temperature_ * factor)
 
     def _adopt(self, found: TemperatureFit) -> TemperatureScaling:
         """Become what `fit` makes of this."""
@@ -104,6 +132,7 @@ class TemperatureScaling(Calibrator):
             "temperature": finite(self.temperature_),
             "interval": interval,
             "confidence": self.confidence,
+            "prior": None if self.prior is None else list(self.prior),
         }
 
     def _set(self, values: dict[str, Any]) -> None:
@@ -120,6 +149,7 @@ class TemperatureScaling(Calibrator):
             None if values[name] is None else number(values[name], 0) for name in ("standard_error", "sandwich_error")
         )
         self.n_ = whole_number(values["n"])
+        self.prior = None if values["prior"] is None else tuple(numbers(values["prior"], 2).tolist())
         self.confidence = number(values["confidence"], 0)
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence {self.confidence}")

@@ -86,7 +86,7 @@ def described(fitted: Any) -> str:
     from logitherm.calibration import METHODS
     from logitherm.cli.tables import number
 
-    method = next(name for name, family in METHODS.items() if type(fitted) is family)
+    method = next((name for name, family in METHODS.items() if type(fitted) is family), "group")
     return f"T = {number(fitted.temperature_)}" if method == "temperature" else method
 
 
