@@ -6,6 +6,7 @@ from logitherm.calibration.affine import (
     StructuredMatrixScaling,
     VectorScaling,
 )
+from logitherm.calibration.binary import PlattScaling, binary_logits
 from logitherm.calibration.ensemble import EnsembleTemperatureScaling
 from logitherm.calibration.entropy import EntropyTemperatureScaling
 from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
@@ -25,11 +26,13 @@ __all__ = [
     "GoodnessOfFit",
     "GroupTemperatureScaling",
     "LabelShift",
+    "PlattScaling",
     "Selection",
     "StructuredMatrixScaling",
     "TemperatureScaling",
     "VectorScaling",
     "adapt_to_label_shift",
+    "binary_logits",
     "calibrate",
     "goodness_of_fit",
     "load_calibrator",
