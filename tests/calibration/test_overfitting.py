@@ -110,10 +110,12 @@ def test_rows_known_better_ask_for_less_heat(rng):
     shares = train.sandwich_error / train.temperature, held_out.sandwich_error / held_out.temperature
     assert gauge.standard_error == pytest.approx(math.hypot(*shares))
     assert gauge.p_value < 1e-6
-    assert gauge.verdict.startswith("Overfitted: training rows ask for T = ")
+    assert gauge.verdict.startswith(
+        f"Overfitted by a factor of {held_out.temperature / train.temperature:.3g} in temperature: training rows ask"
+    )
     turned = overfitting_gauge(unseen, others, seen, labels)
     assert turned.log_ratio == pytest.approx(-gauge.log_ratio)
-    assert turned.verdict.startswith("Fits the held-out rows better")
+    assert turned.verdict.startswith("The held-out rows are fitted better, by a factor of ")
 
 
 def test_the_error_of_the_ratio_is_its_spread(rng):

@@ -107,8 +107,10 @@ class OverfittingGauge:
         both = f"training rows ask for {_said(cold)}, {there}"
         if self.p_value is None or self.p_value >= EVIDENCE:
             return f"No difference can be told: {both}."
-        word = "Overfitted" if self.log_ratio > 0 else "Fits the held-out rows better"
-        return f"{word}: {both}."
+        ratio = hot.temperature / cold.temperature
+        if ratio < 1:
+            return f"The held-out rows are fitted better, by a factor of {1 / ratio:.3g} in temperature: {both}."
+        return f"Overfitted by a factor of {ratio:.3g} in temperature: {both}."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: None where a number is not finite; `at_bound` of the fits says why."""
