@@ -114,10 +114,8 @@ def main() -> None:
         print(f"  at width {width:>3}, {trend(log_t[:, w, :], np.log2(EPOCHS), 'the epochs')}")
     print(f"  {trend_at_equal_loss(log_t, log_loss)}")
     sure = np.array([over_seeds(log_t[:, w, e]) for w in range(len(WIDTHS)) for e in range(len(EPOCHS))])
-    print(
-        f"\nOf {len(sure)} cells {int((sure[:, 2] < 0).sum())} are underconfident (T below 1 beyond their interval) and "
-        f"{int((sure[:, 1] > 0).sum())} overconfident."
-    )
+    cold, hot = int((sure[:, 1] > 0).sum()), int((sure[:, 2] < 0).sum())
+    print(f"\nOf {len(sure)} cells {hot} are underconfident (T below 1, beyond chance) and {cold} overconfident.")
 
 
 if __name__ == "__main__":
