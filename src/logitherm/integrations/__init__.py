@@ -1,0 +1,1 @@
+"""One third party a file, no mathematics: what a framework needs to be told of temperatures."""
