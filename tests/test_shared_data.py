@@ -31,7 +31,14 @@ def test_every_set_agrees_with_its_facts(facts):
     if facts["name"] == "20news_crossval":
         assert study.fit.sandwich_error > 6 * study.fit.standard_error
         assert "the wrong tool" in study.verdict[0]
+        assert any("method ensemble" in line and "keeps every prediction" in line for line in study.verdict)
     elif facts["name"] == "mnist_crossval":
         assert study.fit.interval[0] > 1
+        assert any(line.startswith("There is hardly anything to mend") for line in study.verdict)
     else:
+        if facts["name"] == "cifar10_netcal_wideresnet164":
+            share = next(
+                line for line in study.verdict if line.startswith("By cross-validation one temperature brings")
+            )
+            assert 70 <= int(share.split("brings ")[1].split(" %")[0]) < 100
         assert not any("wrong tool" in line for line in study.verdict)

@@ -12,6 +12,8 @@ from logitherm.calibration.entropy import EntropyTemperatureScaling
 from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
 from logitherm.calibration.group import GroupTemperatureScaling
 from logitherm.calibration.label_shift import LabelShift, adapt_to_label_shift
+from logitherm.calibration.overfitting import OverfittingGauge, overconfidence, overfitting_gauge
+from logitherm.calibration.plan import SampleSizePlan, plan_sample_size
 from logitherm.calibration.selection import METHODS, Selection, load_calibrator, select_method
 from logitherm.calibration.study import CalibrationStudy, calibrate
 from logitherm.calibration.temperature_scaling import TemperatureScaling
@@ -26,7 +28,9 @@ __all__ = [
     "GoodnessOfFit",
     "GroupTemperatureScaling",
     "LabelShift",
+    "OverfittingGauge",
     "PlattScaling",
+    "SampleSizePlan",
     "Selection",
     "StructuredMatrixScaling",
     "TemperatureScaling",
@@ -36,5 +40,8 @@ __all__ = [
     "calibrate",
     "goodness_of_fit",
     "load_calibrator",
+    "overconfidence",
+    "overfitting_gauge",
+    "plan_sample_size",
     "select_method",
 ]

@@ -71,13 +71,9 @@ def _compared(selection: Selection) -> str:
     share = (nothing.nll - single.nll) / (nothing.nll - best.nll)
     kept = "keeps every prediction" if best.keeps_predictions else "may change predictions"
     ece = f"{100 * single.ece:.2f} % to {100 * best.ece:.2f} %"
-    gain = (
-        f"{100 * share:.0f} % of what the methods compared gain"
-        if share > 0
-        else "nothing of what the methods compared gain"
-    )
+    gain = f"{100 * share:.0f} %" if share > 0 else "nothing"
     return (
-        f"By cross-validation one temperature brings {gain}; method {best.method}, {WORDS[best.method]}, brings the "
+        f"By cross-validation one temperature brings {gain} of what the methods compared gain; method {best.method}, {WORDS[best.method]}, brings the "
         f"rest and {kept}: NLL {single.nll:.4g} to {best.nll:.4g}, ECE {ece}."
     )
 
