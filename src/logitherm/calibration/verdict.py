@@ -73,8 +73,8 @@ def _compared(selection: Selection) -> str:
     ece = f"{100 * single.ece:.2f} % to {100 * best.ece:.2f} %"
     gain = f"{100 * share:.0f} %" if share > 0 else "nothing"
     return (
-        f"By cross-validation one temperature brings {gain} of what the methods compared gain; method {best.method}, {WORDS[best.method]}, brings the "
-        f"rest and {kept}: NLL {single.nll:.4g} to {best.nll:.4g}, ECE {ece}."
+        f"By cross-validation one temperature brings {gain} of what the methods compared gain; method {best.method}, "
+        f"{WORDS[best.method]}, brings the rest and {kept}: NLL {single.nll:.4g} to {best.nll:.4g}, ECE {ece}."
     )
 
 
