@@ -7,6 +7,7 @@ an integer weight is worth that many copies of its row.
 """
 
 from logitherm.metrics.classwise import classwise_ece
+from logitherm.metrics.comparison import Change, Comparison, compare
 from logitherm.metrics.debiased import debiased_calibration_error
 from logitherm.metrics.decomposition import Decomposition, decompose_score
 from logitherm.metrics.evaluation import Evaluation, evaluate
@@ -20,6 +21,8 @@ from logitherm.metrics.smooth import smooth_calibration_error
 from logitherm.metrics.sweep import SweepError, sweep_calibration_error
 
 __all__ = [
+    "Change",
+    "Comparison",
     "Decomposition",
     "Deferral",
     "Evaluation",
@@ -32,6 +35,7 @@ __all__ = [
     "accuracy",
     "brier",
     "classwise_ece",
+    "compare",
     "debiased_calibration_error",
     "decompose_score",
     "defer_below",

@@ -11,26 +11,18 @@ import numpy as np
 from logitherm._array import Array
 from logitherm.metrics.binning import bin_index, expected_error
 from logitherm.metrics.bootstrap import resampled_sums
-from logitherm.metrics.options import as_count, as_level, finite_or_none
+from logitherm.metrics.options import as_count, as_level
 from logitherm.metrics.rows import as_inputs, row_statistics, weighted_mean
+from logitherm.metrics.score import Score
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(Score):
     """A difference of scores and its bootstrap interval; NaN where it is not defined."""
-
-    value: float
-    low: float
-    high: float
 
     @property
     def sign(self) -> int:
         """-1 or 1 if the interval excludes 0, else 0."""
         return int(self.low > 0) - int(self.high < 0)
-
-    def to_dict(self) -> dict[str, float | None]:
-        """For JSON: what is not finite is None."""
-        return {name: finite_or_none(value) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
