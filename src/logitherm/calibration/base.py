@@ -50,6 +50,12 @@ class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEs
         TypeError, ValueError
             As `logitherm.fit_temperature`.
         """
+        z, y = self._start(logits, labels)
+        self._fit(z, y, sample_weight)
+        return self
+
+    def _start(self, logits: Any, labels: Any) -> tuple[Array, np.ndarray]:
+        """Guard what comes to a fit, and take the classes from it."""
         z = self._rows(logits, fitting=True)
         y = _column(labels)
         if z.shape[1] == 1 and y.size and y.max() > 0:
@@ -58,8 +64,7 @@ class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEs
                 f"{y.max()}; a single score x stands for the logits (0, x)"
             )
         self.classes_, self.n_features_in_ = np.arange(z.shape[1]), int(z.shape[1])
-        self._fit(z, y, sample_weight)
-        return self
+        return z, y
 
     def _fit(self, z: Array, labels: np.ndarray, weights: Any) -> None:
         """Set the fitted attributes from logits of any floating type, whose values are not yet checked."""

@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 from logitherm._array import Array, namespace
 from logitherm.calibration.base import Calibrator, number, numbers, whole_number
 from logitherm.calibration.rows import Labelled, labelled, likelihoods
-from logitherm.gibbs import log_softmax
+from logitherm.gibbs import log_softmax, softmax
+from logitherm.kernels import exponential
 from logitherm.thermometer import fit_temperature
 
 STARTS = (1.0, 0.25, 4.0)  # times the best single temperature: the likelihood may have several maxima
@@ -70,14 +71,14 @@ class EnsembleTemperatureScaling(Calibrator):
         if single.excluded:
             data = data.take(np.flatnonzero(as_it_is < math.inf))
             as_it_is = as_it_is[as_it_is < math.inf]
-        plain = np.exp(-as_it_is)
+        plain = exponential(-as_it_is)
         flat = 1.0 / (data.logits > -math.inf).sum(axis=1)
         centre = single.temperature if 0 < single.temperature < math.inf else 1.0
         found = min(
             (_search(data, plain, flat, math.log(centre * factor)) for factor in STARTS), key=lambda found: found.fun
         )
-        self.temperature_ = math.exp(found.x[0])
-        shares = _shares(found.x[1:])
+        self.temperature_ = float(exponential(float(found.x[0])))
+        shares = softmax(found.x[1:])
         shares[shares < NEGLIGIBLE] = 0.0
         self.shares_, self.n_ = shares / shares.sum(), len(data.labels)
 
@@ -103,19 +104,14 @@ class EnsembleTemperatureScaling(Calibrator):
             raise ValueError(f"shares {self.shares_.tolist()}")
 
 
-def _shares(logits: np.ndarray) -> np.ndarray:
-    weights = np.exp(logits - logits.max())
-    return np.asarray(weights / weights.sum())
-
-
 def _search(data: Labelled, plain: np.ndarray, flat: np.ndarray, start: float) -> Any:
     """Minimise the NLL over log T and the logits of the shares."""
     total = data.weights.sum()
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        inverse, shares = math.exp(-x[0]), _shares(x[1:])
+        inverse, shares = float(exponential(float(-x[0]))), softmax(x[1:])
         nll, score = likelihoods(data, 1 / inverse)
-        parts = shares[:, None] * [np.exp(-nll), plain, flat]
+        parts = shares[:, None] * [exponential(-nll), plain, flat]
         mixed = parts.sum(axis=0)
         share_of = data.weights * parts / mixed
         slope = -inverse * float(share_of[0] @ score)

@@ -12,6 +12,7 @@ from logitherm._array import Array, like, namespace
 from logitherm.calibration.base import Calibrator, finite, number, whole_number
 from logitherm.calibration.rows import labelled, likelihoods, relative_entropies
 from logitherm.calibration.temperature_scaling import heated
+from logitherm.kernels import exponential
 from logitherm.thermometer import fit_temperature
 
 RANGE = 10.0  # of log T around the best single temperature
@@ -75,7 +76,7 @@ class EntropyTemperatureScaling(Calibrator):
         total = data.weights.sum()
 
         def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-            ends = centre * np.exp(x)
+            ends = centre * exponential(x)
             t = (1 - h) * ends[0] + h * ends[1]
             nll, score = likelihoods(data, t)
             slope = -data.weights * score / t**2
@@ -89,7 +90,7 @@ class EntropyTemperatureScaling(Calibrator):
             bounds=[(-RANGE, RANGE)] * 2,
             options={"ftol": 1e-12, "gtol": 1e-8},
         )
-        self.temperature_certain_, self.temperature_uncertain_ = (centre * np.exp(found.x)).tolist()
+        self.temperature_certain_, self.temperature_uncertain_ = (centre * exponential(found.x)).tolist()
 
     def _calibrated(self, z: Array) -> Array:
         if self.at_bound_:

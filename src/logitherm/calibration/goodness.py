@@ -19,9 +19,9 @@ import numpy as np
 from scipy.stats import chi2
 
 from logitherm import kernels
-from logitherm._array import Array, as_array, describe, to_numpy
+from logitherm._array import Array, as_array, to_numpy
 from logitherm.calibration.ensemble import EnsembleTemperatureScaling
-from logitherm.calibration.rows import Labelled, labelled, likelihoods, relative_entropies, row_blocks
+from logitherm.calibration.rows import Labelled, as_groups, labelled, likelihoods, relative_entropies, row_blocks
 from logitherm.thermometer import TemperatureFit, fit_temperature
 
 FEW = 30  # rows of a part below which its temperature is not fitted
@@ -156,7 +156,10 @@ def goodness_of_fit(
     ('bias', True)
     """
     single = fit_temperature(logits, labels, weights=weights, zero_labels=zero_labels, confidence=confidence)
-    data, group = labelled(logits, to_numpy(as_array(labels, "labels")), weights), _as_groups(groups, logits)
+    data, group = (
+        labelled(logits, to_numpy(as_array(labels, "labels")), weights),
+        None if groups is None else as_groups(groups, logits.shape[0]),
+    )
     if single.excluded:
         keep = np.flatnonzero(likelihoods(data, 1.0)[0] < math.inf)
         data, group = data.take(keep), None if group is None else group[keep]
@@ -185,15 +188,6 @@ def goodness_of_fit(
 
 
 # -- parts -----------------------------------------------------------------------------------------------
-
-
-def _as_groups(groups: Any, logits: Array) -> np.ndarray | None:
-    if groups is None:
-        return None
-    found = np.asarray(groups)
-    if found.shape != (logits.shape[0],):
-        raise ValueError(f"groups: must have one entry a row, shape ({logits.shape[0]},); got {describe(found)}")
-    return found
 
 
 def _equal_parts(values: np.ndarray, information: np.ndarray, parts: int) -> np.ndarray:

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import chi2
+from sklearn.utils.validation import check_is_fitted
 
-from logitherm._array import Array, describe, like, namespace
+from logitherm._array import Array, as_logits, like, namespace
 from logitherm.calibration.base import Calibrator, number, whole_number
-from logitherm.calibration.rows import Labelled, labelled, likelihoods
+from logitherm.calibration.rows import Labelled, as_groups, labelled, likelihoods
 from logitherm.calibration.temperature_scaling import heated
+from logitherm.gibbs import softmax
+from logitherm.kernels import exponential
 from logitherm.kernels.likelihood import Observed
 from logitherm.thermometer import fit_temperature
 from logitherm.thermometer.prior import most_probable
@@ -82,14 +85,12 @@ class GroupTemperatureScaling(Calibrator):
         TypeError, ValueError
             As `logitherm.fit_temperature`; groups of another length.
         """
-        self._groups = groups
-        try:
-            return super().fit(logits, labels, sample_weight)
-        finally:
-            del self._groups
+        z, y = self._start(logits, labels)
+        group = np.zeros(len(z), dtype=np.int64) if groups is None else as_groups(groups, len(z))
+        self._fit_groups(z, y, sample_weight, group)
+        return self
 
-    def _fit(self, z: Array, labels: np.ndarray, weights: Any) -> None:
-        group = _as_groups(self._groups, len(z))
+    def _fit_groups(self, z: Array, labels: np.ndarray, weights: Any, group: np.ndarray) -> None:
         pooled = fit_temperature(z, labels, weights=weights, zero_labels=self.zero_labels)
         data = labelled(z, labels, weights)
         if pooled.excluded:
@@ -110,7 +111,7 @@ class GroupTemperatureScaling(Calibrator):
         inside = np.array([fit[:2] for fit in known if fit[1] > 0])
         if len(inside) > 1:
             mean, self.deviation_ = _spread(inside[:, 0], inside[:, 1])
-            self.temperature_ = math.exp(mean) if self.deviation_ > 0 else pooled.temperature
+            self.temperature_ = float(exponential(mean)) if self.deviation_ > 0 else pooled.temperature
             self.temperatures_[:] = self.temperature_
         if self.deviation_ > 0:
             for g, part in enumerate(parts):
@@ -121,24 +122,19 @@ class GroupTemperatureScaling(Calibrator):
 
     def transform(self, logits: Any, groups: Any = None) -> Array:
         """logits / T of each row's group; the common T without groups, and for groups that were not in the fit."""
-        return self._grouped(super().transform, logits, groups)
+        check_is_fitted(self)
+        return self._heated(as_logits(self._rows(logits)), groups)
 
     def predict_proba(self, logits: Any, groups: Any = None) -> Array:
         """softmax(logits / T) with T of each row's group."""
-        return self._grouped(super().predict_proba, logits, groups)
+        check_is_fitted(self)
+        z = self._rows(logits)
+        return namespace(z).astype(softmax(self._heated(as_logits(z), groups)), z.dtype)
 
-    def _grouped(self, answer: Any, logits: Any, groups: Any) -> Array:
-        self._groups = groups
-        try:
-            return answer(logits)
-        finally:
-            del self._groups
-
-    def _calibrated(self, z: Array) -> Array:
-        groups = getattr(self, "_groups", None)
+    def _heated(self, z: Array, groups: Any) -> Array:
         if groups is None or not 0 < self.temperature_ < math.inf:
             return heated(z, self.temperature_)
-        group = _as_groups(groups, len(z))
+        group = as_groups(groups, len(z))
         place = np.clip(np.searchsorted(self.groups_, group), 0, len(self.groups_) - 1)
         t = np.where(self.groups_[place] == group, self.temperatures_[place], self.temperature_)
         return z / namespace(z).astype(like(t, z), z.dtype)[:, None]
@@ -166,17 +162,6 @@ class GroupTemperatureScaling(Calibrator):
             raise ValueError(f"{len(self.temperatures_)} temperatures for {len(self.groups_)} groups")
         self.deviation_ = number(values["deviation"], 0)
         self.p_value_ = None if values["p_value"] is None else number(values["p_value"], 0)
-
-
-def _as_groups(groups: Any, n: int) -> np.ndarray:
-    if groups is None:
-        return np.zeros(n, dtype=np.int64)
-    found = np.asarray(groups)
-    if found.shape != (n,):
-        raise ValueError(f"groups: must have one entry a row, shape ({n},); got {describe(found)}; give one a row")
-    if found.dtype.kind not in "iuUS":
-        raise TypeError(f"groups: must be integers or strings; got {describe(found)}; number them")
-    return found
 
 
 def _own(part: Labelled) -> tuple[float, float, float]:

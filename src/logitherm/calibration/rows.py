@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from logitherm import kernels
-from logitherm._array import Array, require_rows, to_numpy
+from logitherm._array import Array, describe, require_rows, to_numpy
 from logitherm._labels import as_labels, as_weights
+from logitherm.kernels.likelihood import Observed
 from logitherm.kernels.reference import over
 from logitherm.kernels.threads import blocks
 
@@ -32,6 +33,16 @@ class Labelled(NamedTuple):
         return Labelled(self.logits[rows], self.labels[rows], self.weights[rows])
 
 
+def as_groups(groups: Any, n: int) -> np.ndarray:
+    """One group a row, integers or strings."""
+    found = np.asarray(groups)
+    if found.shape != (n,):
+        raise ValueError(f"groups: must have one entry a row, shape ({n},); got {describe(found)}; give one a row")
+    if found.dtype.kind not in "iuUS":
+        raise TypeError(f"groups: must be integers or strings; got {describe(found)}; number them")
+    return found
+
+
 def labelled(logits: Array, labels: np.ndarray, weights: np.ndarray | None = None) -> Labelled:
     """Check the rows and their labels; weights of 1 where there are none."""
     z = to_numpy(logits)
@@ -44,7 +55,7 @@ def labelled(logits: Array, labels: np.ndarray, weights: np.ndarray | None = Non
 
 def observed(data: Labelled) -> np.ndarray:
     """Logit of every row's label, float64."""
-    return np.take_along_axis(data.logits, data.labels[:, None], axis=1)[:, 0].astype(np.float64)
+    return Observed(labels=data.labels).logits(data.logits)
 
 
 def likelihoods(data: Labelled, temperatures: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:

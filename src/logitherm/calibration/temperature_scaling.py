@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from logitherm._array import Array, namespace, silent
 from logitherm.calibration.base import Calibrator, finite, number, numbers, whole_number
 from logitherm.gibbs import softmax
-from logitherm.kernels import reference
+from logitherm.kernels import exponential, reference
 from logitherm.thermometer import TemperatureFit, fit_temperature
 from logitherm.thermometer.prior import most_probable
 from logitherm.thermometer.sources import Source, make_source
@@ -102,7 +102,7 @@ class TemperatureScaling(Calibrator):
             )
         self.temperature_, error = most_probable(source, centre, deviation)
         self.at_bound_, self.standard_error_, self.sandwich_error_ = None, self.temperature_ * error, None
-        factor = math.exp(NormalDist().inv_cdf(0.5 + self.confidence / 2) * error)
+        factor = float(exponential(NormalDist().inv_cdf(0.5 + self.confidence / 2) * error))
         self.interval_ = (self.temperature_ / factor, self.temperature_ * factor)
 
     def _adopt(self, found: TemperatureFit) -> TemperatureScaling:

@@ -47,10 +47,10 @@ def verdict(
         ]
     found = [_state(fit), _effect(before, after, changes, WORDS[method])]
     if is_wrong_tool(changes):
-        tool = "the best single temperature" if method == "temperature" else f"method {method}"
-        found[0] = f"By likelihood {tool} is T = {fit.temperature:.3g}, but it is the wrong tool here."
-        if method != "temperature":
-            found[0] = f"Method {method} is the wrong tool here."
+        found[0] = f"Method {method} is the wrong tool here."
+        if method == "temperature":
+            t = f"T = {fit.temperature:.3g}"
+            found[0] = f"By likelihood the best single temperature is {t}, but it is the wrong tool here."
         found.append(
             "The calibration error grows by more than chance allows: the model errs in more than this can mend."
         )

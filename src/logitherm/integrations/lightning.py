@@ -8,7 +8,9 @@ from typing import Any
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
 except ImportError as error:
-    raise ImportError("logitherm.integrations.lightning needs lightning: pip install lightning") from error
+    from logitherm.io import MissingExtra
+
+    raise MissingExtra("logitherm.integrations.lightning", "lightning", "lightning") from error
 
 import torch
 from torch.utils.data import DataLoader

@@ -7,7 +7,9 @@ from typing import Any
 try:
     from transformers import Trainer, TrainerCallback
 except ImportError as error:
-    raise ImportError("logitherm.integrations.transformers needs transformers: pip install transformers") from error
+    from logitherm.io import MissingExtra
+
+    raise MissingExtra("logitherm.integrations.transformers", "transformers", "transformers") from error
 
 import torch
 
