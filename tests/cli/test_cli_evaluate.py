@@ -20,7 +20,7 @@ def test_scores_are_those_of_the_library(files, as_json):
     found = as_json("evaluate", files.test, "--bins", 10, "--seed", 5)
     scores = evaluate(files.test_logits, files.test_labels, bins=10, seed=5)
     assert (found["n"], found["classes"], found["temperature"], found["calibrator"]) == (400, 5, 1.0, None)
-    for name in ("accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "mce"):
+    for name in ("accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "smooth_ece", "mce"):
         score = getattr(scores, name)
         assert found[name] == score.value
         assert found["intervals"][name] == [score.low, score.high]

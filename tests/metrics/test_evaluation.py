@@ -12,7 +12,7 @@ from logitherm import metrics
 from logitherm.metrics import Score, evaluate
 from logitherm.metrics import evaluation as module
 
-NAMES = ["accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "mce"]
+NAMES = ["accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "smooth_ece", "mce"]
 
 
 def scores_of(evaluation):
@@ -26,6 +26,7 @@ def test_values_are_those_of_the_functions(case):
     assert e.accuracy.value == metrics.accuracy(z, y, 1.7, weights=w)
     assert e.nll.value == metrics.nll(z, y, 1.7, weights=w)
     assert e.brier.value == metrics.brier(z, y, 1.7, weights=w)
+    assert e.smooth_ece.value == metrics.smooth_calibration_error(z, y, 1.7, bootstrap=0, weights=w).value
     assert e.classwise_ece.value == metrics.classwise_ece(z, y, 1.7, bins=12, weights=w)
     assert e.mce.value == metrics.maximum_calibration_error(z, y, 1.7, bins=12, weights=w)
     for name, binning in (("ece", "equal_width"), ("ece_equal_mass", "equal_mass")):
@@ -110,9 +111,8 @@ def test_json(case):
 
 
 def test_without_bootstrap(case):
-    for score in scores_of(evaluate(*case[:2], bootstrap=0)).values():
-        assert math.isnan(score.low)
-        assert math.isnan(score.high)
+    for name, score in scores_of(evaluate(*case[:2], bootstrap=0)).items():
+        assert math.isnan(score.low) == math.isnan(score.high) == (name != "accuracy")
 
 
 def test_classwise_replicates_are_bounded_in_work_and_memory(make_case, monkeypatch):
@@ -131,6 +131,8 @@ def test_classwise_replicates_are_bounded_in_work_and_memory(make_case, monkeypa
     ("options", "kind", "message"),
     [
         ({"bootstrap": -1}, ValueError, "bootstrap: must be at least 0; got -1"),
+        ({"bootstrap": 10**9}, ValueError, "bootstrap: must be at most 100000; got 1000000000; give 100000 or fewer"),
+        ({"bins": 10**9}, ValueError, "bins: must be at most 1000; got 1000000000; give 1000 or fewer"),
         ({"bootstrap": True}, TypeError, "bootstrap: must be an integer; got bool True"),
         ({"confidence": 95}, ValueError, "confidence: must lie between 0 and 1; got 95"),
         ({"confidence": "high"}, TypeError, "confidence: must be a number; got str 'high'"),

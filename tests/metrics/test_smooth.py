@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from logitherm.metrics import accuracy, smooth, smooth_calibration_error
+from logitherm.metrics import Score, accuracy, smooth_calibration_error
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist_crossval.test.npz"
 
@@ -103,7 +103,7 @@ def test_limits(case):
 
 def test_one_row_one_class_all_right_all_wrong():
     assert value([[math.log(3), 0.0]], [0]) == pytest.approx(0.25, abs=1e-9)
-    assert smooth_calibration_error(np.zeros((4, 1)), [0, 0, 0, 0]) == smooth.Score(0.0, 0.0, 0.0)
+    assert smooth_calibration_error(np.zeros((4, 1)), [0, 0, 0, 0]) == Score(0.0, 0.0, 0.0)
     z = np.array([[50.0, 0.0], [60.0, 0.0]])
     assert value(z, [0, 0]) == pytest.approx(0.0, abs=1e-15)
     assert value(z, [1, 1]) == pytest.approx(1.0, abs=1e-9)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 BINS = 15
-SCORES = ("accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "mce")
+SCORES = ("accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "smooth_ece", "mce")
 
 
 def _softmax(logits, temperature):
@@ -56,6 +56,8 @@ def _scores_and_diagram(logits, labels, temperature, weights):
         k_count, k_said, k_right = _gaps(k_bins, weights, p[:, k], one_hot[:, k])
         classwise += np.nansum(k_count * np.abs(k_said - k_right), axis=1) / total / classes
     nll = _nll(logits, labels, temperature)
+    gaps = (confidence[:, None] - np.linspace(0, 1, 41)) / 0.05
+    smoothed = np.exp(-(gaps**2) / 2) / 0.05 / math.sqrt(2 * math.pi) * (confidence - correct)[:, None]
     values = {
         "accuracy": weights @ correct / total,
         "nll": weights @ np.minimum(nll, 1e3) / total if np.isinf(nll).any() else weights @ nll / total,
@@ -63,6 +65,7 @@ def _scores_and_diagram(logits, labels, temperature, weights):
         "ece": np.nansum(count * gap, axis=1) / total,
         "ece_equal_mass": np.nansum(m_count * np.abs(m_said - m_right), axis=1) / total,
         "classwise_ece": classwise,
+        "smooth_ece": np.abs(weights @ smoothed).mean(axis=1) / total,
         "mce": np.nanmax(gap, axis=1),
     }
     scores = {

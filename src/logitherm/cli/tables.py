@@ -17,6 +17,7 @@ SCORES = (
     ("ece", "ECE", "%"),
     ("ece_equal_mass", "ECE, equal mass", "%"),
     ("classwise_ece", "ECE, class-wise", "%"),
+    ("smooth_ece", "Smooth ECE", "%"),
     ("mce", "Maximum error (MCE)", "%"),
 )
 MOST_DECIMALS = 6

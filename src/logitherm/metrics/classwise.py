@@ -13,7 +13,7 @@ import numpy as np
 
 from logitherm._array import Array
 from logitherm.metrics.binning import bin_index, per_mass
-from logitherm.metrics.options import as_count
+from logitherm.metrics.options import as_bins
 from logitherm.metrics.rows import BLOCK_VALUES, Inputs, as_inputs, probabilities, row_blocks
 
 
@@ -56,7 +56,7 @@ def classwise_ece(
     >>> classwise_ece(np.array([[0.0, 0.0], [0.0, 0.0]]), [0, 0])
     0.5
     """
-    bins = as_count(bins, "bins", 1)
+    bins = as_bins(bins)
     inputs = as_inputs(logits, labels, temperature, weights)
     return float(classwise_errors(inputs, bins, 1, lambda rows: inputs.weights[rows, None])[0])
 

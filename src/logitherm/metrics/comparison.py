@@ -11,7 +11,7 @@ import numpy as np
 from logitherm._array import Array
 from logitherm.metrics.binning import bin_index, expected_error
 from logitherm.metrics.bootstrap import resampled_sums
-from logitherm.metrics.options import as_count, as_level
+from logitherm.metrics.options import as_bins, as_level, as_replicates
 from logitherm.metrics.rows import as_inputs, row_statistics, weighted_mean
 from logitherm.metrics.score import Score
 
@@ -90,7 +90,7 @@ def compare(
     >>> found.nll.sign, found.ece.sign
     (-1, -1)
     """
-    bins, replicates = as_count(bins, "bins", 1), as_count(bootstrap, "bootstrap", 0)
+    bins, replicates = as_bins(bins), as_replicates(bootstrap)
     level, rng = as_level(confidence), np.random.default_rng(seed)
     both = [
         as_inputs(before, labels, temperature_before, weights),

@@ -11,7 +11,7 @@ import numpy as np
 from logitherm._array import Array
 from logitherm.metrics.binning import bin_edges, bin_index, bin_sums, per_mass
 from logitherm.metrics.bootstrap import draw_counts, interval, resampled_sums
-from logitherm.metrics.options import as_binning, as_count, as_level
+from logitherm.metrics.options import as_binning, as_bins, as_level, as_replicates
 from logitherm.metrics.rows import Inputs, as_inputs, probabilities, row_blocks, row_statistics, scaled_weights
 from logitherm.metrics.score import Score
 
@@ -100,8 +100,8 @@ def debiased_calibration_error(
         raise ValueError(f"form: must be one of {FORMS}; got {form!r}; give one of them")
     if noise not in NOISES:
         raise ValueError(f"noise: must be one of {NOISES}; got {noise!r}; give one of them")
-    bins, binning = as_count(bins, "bins", 1), as_binning(binning)
-    replicates, level = as_count(bootstrap, "bootstrap", 0), as_level(confidence)
+    bins, binning = as_bins(bins), as_binning(binning)
+    replicates, level = as_replicates(bootstrap), as_level(confidence)
     rng = np.random.default_rng(seed)
     inputs = scaled_weights(as_inputs(logits, labels, temperature, weights))
     if form == "top_label":

@@ -9,7 +9,7 @@ import numpy as np
 
 from logitherm._array import Array
 from logitherm.metrics.bootstrap import interval, resampled_masses
-from logitherm.metrics.options import as_count, as_level
+from logitherm.metrics.options import as_level, as_replicates
 from logitherm.metrics.rows import Inputs, as_inputs, probabilities, row_blocks
 from logitherm.metrics.score import Score
 
@@ -95,7 +95,7 @@ def decompose_score(
     """
     if score not in SCORES:
         raise ValueError(f"score: must be one of {SCORES}; got {score!r}; give one of them")
-    replicates, level = as_count(bootstrap, "bootstrap", 0), as_level(confidence)
+    replicates, level = as_replicates(bootstrap), as_level(confidence)
     rng = np.random.default_rng(seed)
     inputs = as_inputs(logits, labels, temperature, weights)
     confident, correct, loss = _top_label_losses(inputs, score)

@@ -9,7 +9,7 @@ import numpy as np
 
 from logitherm._array import Array, as_array, describe, require_temperature, to_numpy
 from logitherm.metrics.binning import bin_index, bin_sums, expected_error, per_mass
-from logitherm.metrics.options import as_count, to_lists
+from logitherm.metrics.options import as_bins, to_lists
 from logitherm.metrics.rows import as_inputs, block_statistics, row_blocks
 
 
@@ -69,7 +69,7 @@ def reliability_grid(
     >>> grid.nll.round(4).tolist(), grid.ece.round(4).tolist()
     ([0.0, 0.3133, 0.6931], [0.0, 0.2689, 0.5])
     """
-    bins = as_count(bins, "bins", 1)
+    bins = as_bins(bins)
     given = as_array(temperatures, "temperatures")
     if given.ndim != 1 or given.shape[0] == 0:
         raise ValueError(f"temperatures: must be a list of at least one; got {describe(given)}; give [1.0], say")

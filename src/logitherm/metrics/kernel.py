@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitherm._array import Array
-from logitherm.metrics.options import as_count, as_level, finite_or_none
+from logitherm.metrics.options import as_level, as_replicates, finite_or_none
 from logitherm.metrics.rows import Inputs, as_inputs, probabilities, row_blocks, scaled_weights
 
 ESTIMATORS = ("quadratic", "linear")
@@ -117,7 +117,7 @@ def kernel_calibration_error(
         raise ValueError(f"estimator: must be one of {ESTIMATORS}; got {estimator!r}; give one of them")
     if kernel not in KERNELS:
         raise ValueError(f"kernel: must be one of {KERNELS}; got {kernel!r}; give one of them")
-    replicates, level = as_count(bootstrap, "bootstrap", 0), as_level(confidence)
+    replicates, level = as_replicates(bootstrap), as_level(confidence)
     given = _as_bandwidth(bandwidth)
     rng = np.random.default_rng(seed)
     inputs = scaled_weights(as_inputs(logits, labels, temperature, weights))

@@ -9,10 +9,22 @@ from typing import Any
 import numpy as np
 
 BINNINGS = ("equal_width", "equal_mass")
+KINDS = ("top_label", "class_wise", "marginal")
+INTERVALS = ("bootstrap", "analytic")
+MOST_BINS = 1000  # sums of every bin are held for every replicate
+MOST_REPLICATES = 100_000
 
 
-def as_count(value: Any, name: str, least: int) -> int:
-    """A whole number of at least `least`."""
+def as_bins(bins: Any) -> int:
+    return as_count(bins, "bins", 1, MOST_BINS)
+
+
+def as_replicates(bootstrap: Any) -> int:
+    return as_count(bootstrap, "bootstrap", 0, MOST_REPLICATES)
+
+
+def as_count(value: Any, name: str, least: int, most: int | None = None) -> int:
+    """A whole number of at least `least` and at most `most`."""
     try:
         count = operator.index(value)
     except TypeError:
@@ -21,6 +33,8 @@ def as_count(value: Any, name: str, least: int) -> int:
         raise TypeError(f"{name}: must be an integer; got {type(value).__name__} {value!r}; give {least} or more")
     if count < least:
         raise ValueError(f"{name}: must be at least {least}; got {count}; give {least} or more")
+    if most is not None and count > most:
+        raise ValueError(f"{name}: must be at most {most}; got {count}; give {most} or fewer")
     return count
 
 
@@ -37,10 +51,19 @@ def as_level(confidence: Any) -> float:
     return level
 
 
+def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{name}: must be one of {choices}; got {value!r}; give one of them")
+    return str(value)
+
+
 def as_binning(binning: Any) -> str:
-    if binning not in BINNINGS:
-        raise ValueError(f"binning: must be one of {BINNINGS}; got {binning!r}; give one of them")
-    return str(binning)
+    return as_choice(binning, "binning", BINNINGS)
+
+
+def as_kind(kind: Any) -> str:
+    """Whose calibration: the prediction's, or every class's as a yes-or-no forecast of its own."""
+    return as_choice(kind, "kind", KINDS)
 
 
 def finite_or_none(value: float) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from logitherm._array import Array
 from logitherm.metrics.binning import bin_edges, bin_index, bin_sums, per_mass
 from logitherm.metrics.bootstrap import interval, resampled_sums
-from logitherm.metrics.options import as_binning, as_count, as_level, to_lists
+from logitherm.metrics.options import as_binning, as_bins, as_level, as_replicates, to_lists
 from logitherm.metrics.rows import as_inputs, row_statistics
 
 
@@ -83,8 +83,8 @@ def reliability(
     >>> r.edges.tolist(), r.count.tolist(), r.confidence.tolist(), r.accuracy.tolist()
     ([0.0, 0.5, 1.0], [2.0, 1.0], [0.5, 1.0], [0.5, 1.0])
     """
-    bins, binning = as_count(bins, "bins", 1), as_binning(binning)
-    replicates, level = as_count(bootstrap, "bootstrap", 0), as_level(confidence)
+    bins, binning = as_bins(bins), as_binning(binning)
+    replicates, level = as_replicates(bootstrap), as_level(confidence)
     rng = np.random.default_rng(seed)
     inputs = as_inputs(logits, labels, temperature, weights)
     rows = row_statistics(inputs)

@@ -133,4 +133,5 @@ def row_statistics(inputs: Inputs) -> Rows:
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
     """A weight of 0 leaves its row out, even where the value is infinite."""
     counted = np.where(weights > 0, values, 0.0)
-    return float(np.dot(weights, counted) / weights.sum())
+    # summed in the same order as the weights, so that the mean of ones is 1
+    return float(np.dot(weights, counted) / np.dot(weights, np.ones(len(weights))))

@@ -8,7 +8,7 @@ import numpy as np
 
 from logitherm._array import Array
 from logitherm.metrics.binning import bin_edges, bin_index, bin_sums, expected_error, largest_error
-from logitherm.metrics.options import as_binning, as_count
+from logitherm.metrics.options import as_binning, as_bins
 from logitherm.metrics.rows import as_inputs, row_blocks, row_statistics, weighted_mean
 
 
@@ -204,7 +204,7 @@ def maximum_calibration_error(
 def _top_label_sums(
     logits: Array, labels: Array, temperature: Any, bins: int, binning: str, weights: Array | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    bins, binning = as_count(bins, "bins", 1), as_binning(binning)
+    bins, binning = as_bins(bins), as_binning(binning)
     inputs = as_inputs(logits, labels, temperature, weights)
     rows = row_statistics(inputs)
     edges = bin_edges(rows.confidence, inputs.weights, bins, binning)

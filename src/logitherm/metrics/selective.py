@@ -13,7 +13,7 @@ import numpy as np
 
 from logitherm._array import Array
 from logitherm.metrics.bootstrap import interval, resampled_masses
-from logitherm.metrics.options import as_count, as_level, as_share, finite_or_none, to_lists
+from logitherm.metrics.options import as_level, as_replicates, as_share, finite_or_none, to_lists
 from logitherm.metrics.rows import as_inputs, row_statistics, scaled_weights
 from logitherm.metrics.score import Score
 
@@ -108,7 +108,7 @@ def risk_coverage(
     >>> curve.coverage.tolist(), curve.risk.round(4).tolist(), round(curve.aurc.value, 4)
     ([0.25, 0.75, 1.0], [0.0, 0.3333, 0.25], 0.2292)
     """
-    replicates, level = as_count(bootstrap, "bootstrap", 0), as_level(confidence)
+    replicates, level = as_replicates(bootstrap), as_level(confidence)
     rng = np.random.default_rng(seed)
     inputs = scaled_weights(as_inputs(logits, labels, temperature, weights))
     rows = row_statistics(inputs)

@@ -10,7 +10,7 @@ import numpy as np
 from logitherm._array import Array
 from logitherm.metrics.binning import bin_index, bin_sums, expected_error
 from logitherm.metrics.bootstrap import interval, resampled_sums
-from logitherm.metrics.options import as_count, as_level, finite_or_none
+from logitherm.metrics.options import as_level, as_replicates, finite_or_none
 from logitherm.metrics.rows import as_inputs, row_statistics
 
 MOST_BINS = 4096
@@ -83,7 +83,7 @@ def sweep_calibration_error(
     >>> round(error.value, 4), error.bins
     (0.15, 2)
     """
-    replicates, level = as_count(bootstrap, "bootstrap", 0), as_level(confidence)
+    replicates, level = as_replicates(bootstrap), as_level(confidence)
     rng = np.random.default_rng(seed)
     inputs = as_inputs(logits, labels, temperature, weights)
     rows = row_statistics(inputs)

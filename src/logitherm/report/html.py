@@ -64,6 +64,14 @@ SCORES = (
         "the gap of every class's probability, averaged over classes",
     ),
     (
+        "smooth_ece",
+        "Smooth ECE",
+        "%",
+        2,
+        "lower is better",
+        "the gap smoothed over confidence, without bins",
+    ),
+    (
         "mce",
         "Maximum calibration error",
         "%",

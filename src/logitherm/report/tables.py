@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-SCORE_NAMES = ("accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "mce")
+SCORE_NAMES = ("accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "smooth_ece", "mce")
 
 
 def _diagram_table(diagram: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -1,0 +1,54 @@
+"""Every class as a yes-or-no forecast of its own: its probabilities by groups of classes, and resampled rows.
+
+Bins of equal mass and bandwidths need all rows of a class. Some classes at a time are held; their probabilities are
+computed again for each group, so that memory does not grow with rows times classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from logitherm.metrics.bootstrap import draw_counts
+from logitherm.metrics.rows import Inputs, probabilities, row_blocks
+
+HELD_VALUES = 1 << 22  # probabilities, or random weights, held at a time: 32 MB
+WORK = 10**8  # multiplications of the bootstrap
+LEAST = 100  # replicates
+
+
+def class_columns(inputs: Inputs) -> Iterator[tuple[slice, np.ndarray]]:
+    """The probabilities of some classes at a time, (rows, some); the caller may write into them."""
+    n, classes = inputs.logits.shape
+    step = max(1, min(classes, HELD_VALUES // n))
+    for first in range(0, classes, step):
+        some = slice(first, min(first + step, classes))
+        yield some, np.concatenate([probabilities(block)[:, some] for block in row_blocks(inputs)])
+
+
+def affordable(inputs: Inputs, replicates: int) -> int:
+    """Fewer replicates where they cost too much, though not below LEAST."""
+    n, classes = inputs.logits.shape
+    return min(replicates, max(LEAST, WORK // (n * classes)))
+
+
+def resampled_weights(inputs: Inputs, replicates: int, state: int, held: int = 0) -> Iterator[np.ndarray]:
+    """Weights of the rows in some replicates at a time, (rows, some): the same ones for the same `state`.
+
+    `held` is what a replicate needs besides, in numbers.
+    """
+    rng = np.random.default_rng(state)
+    n = len(inputs.labels)
+    step = max(1, HELD_VALUES // max(n, held))
+    for start in range(0, replicates, step):
+        yield draw_counts(rng, n, min(step, replicates - start)) * inputs.weights[:, None]
+
+
+def bin_matrix(index: np.ndarray, values: np.ndarray, bins: int) -> np.ndarray:
+    """A sparse matrix that takes weights of rows to sums over bins; `index` and `values` are (rows, columns)."""
+    from scipy.sparse import csr_array
+
+    n, columns = index.shape
+    pointer = np.arange(0, n * columns + 1, columns)
+    return csr_array((values.ravel(), index.ravel(), pointer), shape=(n, bins)).T.tocsr()
