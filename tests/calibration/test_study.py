@@ -91,7 +91,7 @@ def scores(equal_mass: float):
     """Two evaluations of which only the equal-mass error changes."""
     still = Score(0.5, 0.4, 0.6)
     return [
-        Evaluation(100, 5, still, still, still, still, Score(m, 0, 1), still, still) for m in (0.1, 0.1 + equal_mass)
+        Evaluation(100, 5, still, still, still, still, Score(m, 0, 1), still, still, still) for m in (0.1, 0.1 + equal_mass)
     ]
 
 

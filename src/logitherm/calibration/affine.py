@@ -19,9 +19,10 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.optimize import minimize
 
-from logitherm._array import Array, like, namespace, to_numpy
+from logitherm._array import Array, like, namespace
 from logitherm._labels import as_labels, as_weights
-from logitherm.calibration.base import Calibrator, finite, number, numbers, whole_number
+from logitherm.calibration.base import Calibrator, number, numbers, whole_number
+from logitherm.calibration.rows import possible
 from logitherm.calibration.temperature_scaling import heated
 from logitherm.gibbs import log_softmax
 from logitherm.kernels.affine import Affine, cross_entropy, curvatures
@@ -52,7 +53,8 @@ class _AffineScaling(Calibrator):
         w = as_weights(weights, (z.shape[0],))
         w = np.ones(len(y)) if w is None else w
         if fit.excluded:
-            z, y, w = _possible(z, y, w)
+            keep = possible(z, y)
+            z, y, w = z[keep], y[keep], w[keep]
         if self._has_matrix and not math.isfinite(float(namespace(z).min(z))):
             raise ValueError(
                 "logits: must be finite for a matrix, which mixes the columns; got -inf; use VectorScaling"
@@ -154,7 +156,7 @@ class _AffineScaling(Calibrator):
 
     def _values(self) -> dict[str, Any]:
         values = {
-            "temperature": finite(self.temperature_),
+            "temperature": self.temperature_,
             "bias": self.bias_.tolist(),
             "at_bound": self.at_bound_,
             "n": self.n_,
@@ -177,12 +179,6 @@ class _AffineScaling(Calibrator):
             raise ValueError(f"a matrix of shape {self.matrix_.shape} for {k} classes")
         self.at_bound_, self.n_ = values["at_bound"], whole_number(values["n"])
         self.strength = number(values["strength"], 0)
-
-
-def _possible(z: Array, labels: np.ndarray, weights: np.ndarray) -> tuple[Array, np.ndarray, np.ndarray]:
-    """Rows whose label is not forbidden."""
-    keep = np.flatnonzero(np.take_along_axis(to_numpy(z), labels[:, None], axis=1)[:, 0] > -np.inf)
-    return z[keep], labels[keep], weights[keep]
 
 
 class BiasCorrectedTemperatureScaling(_AffineScaling):

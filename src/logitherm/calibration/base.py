@@ -25,6 +25,7 @@ from logitherm._array import (
     require_rows,
     to_numpy,
 )
+from logitherm._json import plain
 from logitherm.gibbs import softmax
 from logitherm.io import write_whole
 from logitherm.io.errors import ENCODE
@@ -133,7 +134,7 @@ class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEs
         """The fitted calibrator as JSON."""
         check_is_fitted(self)
         values = {"format": self._format(), **self._values(), "classes": self.n_features_in_}
-        return json.dumps(values, indent=2, allow_nan=False) + "\n"
+        return json.dumps(plain(values), indent=2, allow_nan=False) + "\n"
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write `to_json` to a file, whole or not at all; an existing file only with `force`."""
@@ -195,11 +196,6 @@ def whole_number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{value!r} where a whole number of at least 1 is due")
     return value
-
-
-def finite(value: float) -> float | None:
-    """JSON has no infinity."""
-    return value if math.isfinite(value) else None
 
 
 # -- labels ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from logitherm._array import Array, namespace
 from logitherm.calibration.base import Calibrator, number, numbers, whole_number
-from logitherm.calibration.rows import Labelled, labelled, likelihoods
+from logitherm.calibration.rows import Labelled, labelled, likelihoods, possible
 from logitherm.gibbs import log_softmax, softmax
 from logitherm.kernels import exponential
 from logitherm.thermometer import fit_temperature
@@ -67,11 +67,9 @@ class EnsembleTemperatureScaling(Calibrator):
     def _fit(self, z: Array, labels: np.ndarray, weights: Any) -> None:
         single = fit_temperature(z, labels, weights=weights, zero_labels=self.zero_labels)
         data = labelled(z, labels, weights)
-        as_it_is = likelihoods(data, 1.0)[0]
         if single.excluded:
-            data = data.take(np.flatnonzero(as_it_is < math.inf))
-            as_it_is = as_it_is[as_it_is < math.inf]
-        plain = exponential(-as_it_is)
+            data = data.take(possible(data.logits, data.labels))
+        plain = exponential(-likelihoods(data, 1.0)[0])
         flat = 1.0 / (data.logits > -math.inf).sum(axis=1)
         centre = single.temperature if 0 < single.temperature < math.inf else 1.0
         found = min(

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 from logitherm._array import Array, like, namespace
-from logitherm.calibration.base import Calibrator, finite, number, whole_number
-from logitherm.calibration.rows import labelled, likelihoods, relative_entropies
+from logitherm.calibration.base import Calibrator, number, whole_number
+from logitherm.calibration.rows import labelled, likelihoods, possible, relative_entropies
 from logitherm.calibration.temperature_scaling import heated
 from logitherm.kernels import exponential
 from logitherm.thermometer import fit_temperature
@@ -71,7 +71,7 @@ class EntropyTemperatureScaling(Calibrator):
             return
         data = labelled(z, labels, weights)
         if single.excluded:
-            data = data.take(np.flatnonzero(likelihoods(data, centre)[0] < math.inf))
+            data = data.take(possible(data.logits, data.labels))
         h = relative_entropies(data.logits, centre)
         total = data.weights.sum()
 
@@ -101,7 +101,7 @@ class EntropyTemperatureScaling(Calibrator):
 
     def _values(self) -> dict[str, Any]:
         names = ("temperature", "temperature_certain", "temperature_uncertain")
-        values = {name: finite(getattr(self, f"{name}_")) for name in names}
+        values = {name: getattr(self, f"{name}_") for name in names}
         return {**values, "at_bound": self.at_bound_, "n": self.n_}
 
     def _set(self, values: dict[str, Any]) -> None:

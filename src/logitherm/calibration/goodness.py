@@ -19,9 +19,18 @@ import numpy as np
 from scipy.stats import chi2
 
 from logitherm import kernels
-from logitherm._array import Array, as_array, to_numpy
+from logitherm._array import Array
+from logitherm._json import plain
 from logitherm.calibration.ensemble import EnsembleTemperatureScaling
-from logitherm.calibration.rows import Labelled, as_groups, labelled, likelihoods, relative_entropies, row_blocks
+from logitherm.calibration.rows import (
+    Labelled,
+    as_groups,
+    labelled,
+    likelihoods,
+    possible,
+    relative_entropies,
+    row_blocks,
+)
 from logitherm.thermometer import TemperatureFit, fit_temperature
 
 FEW = 30  # rows of a part below which its temperature is not fitted
@@ -101,7 +110,7 @@ class GoodnessOfFit:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: None for an open end."""
-        return _plain(asdict(self))
+        return dict(plain(asdict(self)))
 
 
 def goodness_of_fit(
@@ -156,12 +165,10 @@ def goodness_of_fit(
     ('bias', True)
     """
     single = fit_temperature(logits, labels, weights=weights, zero_labels=zero_labels, confidence=confidence)
-    data, group = (
-        labelled(logits, to_numpy(as_array(labels, "labels")), weights),
-        None if groups is None else as_groups(groups, logits.shape[0]),
-    )
+    data = labelled(logits, labels, weights)
+    group = None if groups is None else as_groups(groups, logits.shape[0])
     if single.excluded:
-        keep = np.flatnonzero(likelihoods(data, 1.0)[0] < math.inf)
+        keep = possible(data.logits, data.labels)
         data, group = data.take(keep), None if group is None else group[keep]
     t = single.temperature
     if single.at_bound:
@@ -294,11 +301,3 @@ def _test_classes(data: Labelled, temperature: float) -> list[FitTest | None]:
     adjusted = information - np.outer(cross, cross) / own
     total = float(data.weights.sum())
     return [_test("bias", score[:k], adjusted[:k, :k], total), _test("class", score, adjusted, total)]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

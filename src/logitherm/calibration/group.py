@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from logitherm._array import Array, as_logits, like, namespace
 from logitherm.calibration.base import Calibrator, number, whole_number
-from logitherm.calibration.rows import Labelled, as_groups, labelled, likelihoods
+from logitherm.calibration.rows import Labelled, as_groups, labelled, likelihoods, possible
 from logitherm.calibration.temperature_scaling import heated
 from logitherm.gibbs import softmax
 from logitherm.kernels import exponential
@@ -94,7 +94,7 @@ class GroupTemperatureScaling(Calibrator):
         pooled = fit_temperature(z, labels, weights=weights, zero_labels=self.zero_labels)
         data = labelled(z, labels, weights)
         if pooled.excluded:
-            keep = np.flatnonzero(likelihoods(data, 1.0)[0] < math.inf)
+            keep = possible(data.logits, data.labels)
             data, group = data.take(keep), group[keep]
         self.groups_, index = np.unique(group, return_inverse=True)
         self.temperature_, self.n_ = pooled.temperature, pooled.n

@@ -53,6 +53,11 @@ def labelled(logits: Array, labels: np.ndarray, weights: np.ndarray | None = Non
     return Labelled(z, y, np.ones(len(y)) if w is None else w)
 
 
+def possible(logits: Array, labels: np.ndarray) -> np.ndarray:
+    """Rows whose label is not forbidden."""
+    return np.flatnonzero(Observed(labels=labels).logits(to_numpy(logits)) > -np.inf)
+
+
 def observed(data: Labelled) -> np.ndarray:
     """Logit of every row's label, float64."""
     return Observed(labels=data.labels).logits(data.logits)

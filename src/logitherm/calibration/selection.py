@@ -14,6 +14,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from logitherm._array import Array, as_array, to_numpy
+from logitherm._json import plain
 from logitherm._labels import as_labels
 from logitherm.calibration.affine import (
     BiasCorrectedTemperatureScaling,
@@ -25,6 +26,7 @@ from logitherm.calibration.base import Calibrator, read_calibrator
 from logitherm.calibration.ensemble import EnsembleTemperatureScaling
 from logitherm.calibration.entropy import EntropyTemperatureScaling
 from logitherm.calibration.group import GroupTemperatureScaling
+from logitherm.calibration.rows import possible
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.gibbs import softmax
 from logitherm.metrics import expected_calibration_error
@@ -126,12 +128,7 @@ class Selection:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: None where a number is not finite."""
-        values = asdict(self)
-        values["candidates"] = [
-            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(each).items()}
-            for each in self.candidates
-        ]
-        return values
+        return dict(plain(asdict(self)))
 
     def of(self, method: str) -> Candidate:
         """The candidate of this name."""
@@ -203,7 +200,7 @@ def select_method(
     if not 2 <= folds <= n:
         raise ValueError(f"folds: must be 2 to {n}, the number of rows; got {folds}; give 5, say")
     if zero_labels == "exclude":
-        keep = np.flatnonzero(np.take_along_axis(to_numpy(z), y[:, None], axis=1)[:, 0] > -np.inf)
+        keep = possible(z, y)
         z, y, n = z[keep], y[keep], len(keep)
     parts = list(parts_of(n, folds, seed))
     made: dict[str, Array | str] = {AS_IT_IS: to_numpy(z)}

@@ -12,10 +12,10 @@ from logitherm._array import Array, as_array, describe, to_numpy
 from logitherm._labels import as_labels
 from logitherm.calibration.base import Calibrator
 from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
+from logitherm.calibration.rows import possible
 from logitherm.calibration.selection import BASELINES, CANDIDATES, METHODS, QUICK, Selection, parts_of, select_method
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.calibration.verdict import FEW, is_wrong_tool, verdict
-from logitherm.kernels.likelihood import Observed
 from logitherm.metrics import Evaluation, evaluate, reliability, reliability_grid
 from logitherm.metrics.comparison import Comparison, compare
 from logitherm.thermometer import TemperatureFit, fit_temperature
@@ -284,7 +284,7 @@ class Scored(NamedTuple):
     def possible(self) -> Scored:
         """Those whose label is an allowed state."""
         flat = as_labels(self.labels, (self.logits.shape[0],), self.logits.shape[1])
-        keep = np.flatnonzero(Observed(labels=flat).logits(to_numpy(self.logits)) > -np.inf)
+        keep = possible(self.logits, flat)
         return Scored(self.logits[keep], flat[keep], self.calibrated[keep], self.temperature[keep])
 
 

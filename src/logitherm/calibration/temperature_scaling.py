@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from logitherm._array import Array, namespace, silent
-from logitherm.calibration.base import Calibrator, finite, number, numbers, whole_number
+from logitherm.calibration.base import Calibrator, number, numbers, whole_number
 from logitherm.gibbs import softmax
 from logitherm.kernels import exponential, reference
 from logitherm.thermometer import TemperatureFit, fit_temperature
@@ -126,14 +126,8 @@ class TemperatureScaling(Calibrator):
         return heated(z, self.temperature_)
 
     def _values(self) -> dict[str, Any]:
-        interval = None if self.interval_ is None else [finite(v) for v in self.interval_]
         values = {name: getattr(self, f"{name}_") for name in KEPT}
-        return values | {
-            "temperature": finite(self.temperature_),
-            "interval": interval,
-            "confidence": self.confidence,
-            "prior": None if self.prior is None else list(self.prior),
-        }
+        return values | {"confidence": self.confidence, "prior": self.prior}
 
     def _set(self, values: dict[str, Any]) -> None:
         bound, interval = values["at_bound"], values["interval"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
-import numpy as np
+
+from logitherm._json import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,21 +107,6 @@ def survive_narrow_encodings() -> None:
 
 
 # -- JSON ------------------------------------------------------------------------------------------------
-
-
-def plain(value: Any) -> Any:
-    """JSON-ready: NumPy becomes Python, and what JSON has no number for becomes null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def print_json(contents: dict[str, Any]) -> None:

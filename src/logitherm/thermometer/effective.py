@@ -9,6 +9,7 @@ import numpy as np
 
 from logitherm import kernels
 from logitherm._array import Array, as_logits, describe, require_rows, to_numpy
+from logitherm._json import plain
 from logitherm._labels import as_weights
 from logitherm.kernels.likelihood import Observed, expected_logits
 from logitherm.kernels.threads import blocks
@@ -48,7 +49,7 @@ class EffectiveTemperature:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: None where a number is not finite."""
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+        return dict(plain(asdict(self)))
 
 
 def effective_temperature(source: Array, target: Array, *, weights: Any = None, axis: int = -1) -> EffectiveTemperature:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from logitherm._array import Array
+from logitherm._json import plain
 from logitherm.kernels import exponential
 from logitherm.thermometer.search import FAR, REACH, Search
 from logitherm.thermometer.sources import Source, make_source
@@ -75,14 +76,7 @@ class TemperatureFit:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: None for an infinite temperature or end of the interval."""
-        values = asdict(self)
-        values["temperature"] = _finite(self.temperature)
-        values["nll_after"] = _finite(self.nll_after)
-        values["nll_before"] = _finite(self.nll_before)
-        for name in ("interval", "sandwich_interval"):
-            ends = getattr(self, name)
-            values[name] = None if ends is None else [_finite(v) for v in ends]
-        return values
+        return dict(plain(asdict(self)))
 
 
 def fit_temperature(
@@ -252,7 +246,3 @@ def _at_bound(source: Source, search: Search, base: dict[str, Any], drawn: bool)
         at_bound=search.bound,
         **base,
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
