@@ -30,7 +30,7 @@ def test_wilson_under_weights():
     assert (low, high) == (pytest.approx(effective_rows(w) / (effective_rows(w) + z2)), 1.0)
     correct = (np.arange(400) % 4 > 0).astype(float)
     share = np.average(correct, weights=w)
-    error = math.sqrt((w**2 @ (correct - share) ** 2)) / w.sum()
+    error = math.sqrt(w**2 @ (correct - share) ** 2) / w.sum()
     low, high = wilson_interval(correct, w, 0.95)
     assert high - low == pytest.approx(2 * norm.ppf(0.975) * error, rel=0.05)
     # a heavy row that errs is worth one row, and a light one not more than all

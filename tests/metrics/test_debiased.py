@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from logitherm.metrics import accuracy, debiased, debiased_calibration_error
+from logitherm.metrics import accuracy, debiased, debiased_calibration_error, one_vs_rest
 
 
 def square(p, hit, weights, index, noise):
@@ -54,12 +54,15 @@ def test_the_definition(case, naive, t, bins, noise):
 
 @pytest.mark.parametrize("held", [1 << 22, 1300])
 def test_the_marginal_form(case, monkeypatch, held):
-    monkeypatch.setattr(debiased, "HELD_VALUES", held)  # 1300: two classes at a time
+    monkeypatch.setattr(one_vs_rest, "HELD_VALUES", held)  # 1300: two classes at a time
     p = softmax(case.logits, axis=1)
     squares = [square(p[:, k], case.labels == k, np.ones(600), ranks(p[:, k], 15), "residuals") for k in range(5)]
-    found = debiased_calibration_error(case.logits, case.labels, form="marginal", bootstrap=20)
+    found = debiased_calibration_error(case.logits, case.labels, kind="marginal", bootstrap=20)
     assert found.value == pytest.approx(root(np.mean(squares)), abs=1e-9)
     assert found.low <= found.value <= found.high
+    found = debiased_calibration_error(case.logits, case.labels, kind="class_wise", bootstrap=20)
+    assert found.value == pytest.approx(np.mean([root(s) for s in squares]), abs=1e-9)
+    assert found.low < found.value < found.high
 
 
 def test_uncertainty_calibration():
@@ -68,7 +71,7 @@ def test_uncertainty_calibration():
     y = (((np.arange(300) * 0.7548776662) % 1) < 1 / (1 + np.sqrt(1 / p - 1))).astype(int)
     z = np.log(np.stack([1 - p, p], axis=1))
     assert value(z, y, bins=10, noise="labels") == pytest.approx(TOP_LABEL, abs=1e-6)
-    assert value(z, y, bins=10, form="marginal", noise="labels") == pytest.approx(MARGINAL, abs=1e-6)
+    assert value(z, y, bins=10, kind="marginal", noise="labels") == pytest.approx(MARGINAL, abs=1e-6)
 
 
 TOP_LABEL, MARGINAL = 0.0677703420691663, 0.07009867321536307
@@ -94,10 +97,10 @@ def test_limits(case):
     a = accuracy(z, y)
     assert value(z, y, 0) == pytest.approx(root((1 - a) ** 2 - a * (1 - a) / 599))
     assert value(z, y, math.inf) == pytest.approx(root((a - 0.2) ** 2 - a * (1 - a) / 599))
-    assert value(z, z.argmax(1), 0, form="marginal") == pytest.approx(0.0)
+    assert value(z, z.argmax(1), 0, kind="marginal") == pytest.approx(0.0)
     assert value([[1.0, 0.0]], [1]) == 0.0  # one row says nothing
-    for form in ("top_label", "marginal"):
-        assert debiased_calibration_error(np.zeros((3, 1)), [0, 0, 0], form=form, bootstrap=9).high == 0.0
+    for kind in ("top_label", "marginal"):
+        assert debiased_calibration_error(np.zeros((3, 1)), [0, 0, 0], kind=kind, bootstrap=9).high == 0.0
     assert value([[50.0, -np.inf], [60.0, -np.inf]], [1, 1]) == pytest.approx(1.0)
 
 
@@ -106,26 +109,52 @@ def test_ties_in_any_order():
     assert value(z, [0, 0, 0, 0, 1, 1], bins=3) == value(z, [1, 0, 0, 1, 0, 0], bins=3)
 
 
-@pytest.mark.parametrize("form", ["top_label", "marginal"])
-def test_weights(case, form):
+@pytest.mark.parametrize("kind", ["top_label", "marginal"])
+def test_weights(case, kind):
     z, y, w = case
     zero = np.where(np.arange(600) % 3 > 0, w, 0.0)
     kept = zero > 0
-    assert value(z, y, form=form, weights=zero) == pytest.approx(value(z[kept], y[kept], form=form, weights=w[kept]))
-    assert value(z, y, form=form, weights=1e-200 * w) == pytest.approx(value(z, y, form=form, weights=w))
+    assert value(z, y, kind=kind, weights=zero) == pytest.approx(value(z[kept], y[kept], kind=kind, weights=w[kept]))
+    assert value(z, y, kind=kind, weights=1e-200 * w) == pytest.approx(value(z, y, kind=kind, weights=w))
 
 
-@pytest.mark.parametrize("form", ["top_label", "marginal"])
-def test_intervals_cover(make_case, form):
+@pytest.mark.parametrize("kind", ["top_label", "marginal"])
+def test_intervals_cover(make_case, kind):
     samples = [make_case(500, 4, seed=s, overconfidence=2.0) for s in range(80)]
-    truth = value(*make_case(200_000, 4, seed=99, overconfidence=2.0)[:2], form=form)
-    found = [debiased_calibration_error(c.logits, c.labels, form=form, bootstrap=200) for c in samples]
+    truth = value(*make_case(200_000, 4, seed=99, overconfidence=2.0)[:2], kind=kind)
+    found = [debiased_calibration_error(c.logits, c.labels, kind=kind, bootstrap=200) for c in samples]
     assert 0.85 <= np.mean([s.low <= truth <= s.high for s in found]) <= 1.0
-    assert math.isnan(debiased_calibration_error(*samples[0][:2], form=form, bootstrap=0).low)
+    assert math.isnan(debiased_calibration_error(*samples[0][:2], kind=kind, bootstrap=0).low)
+
+
+@pytest.mark.parametrize("kind", ["top_label", "marginal"])
+def test_analytic_intervals_are_those_of_the_bootstrap(make_case, kind):
+    z, y, w = make_case(3000, 4, overconfidence=2.0)
+    for weights in (None, w):
+        drawn, plain = (
+            debiased_calibration_error(z, y, kind=kind, interval=i, bootstrap=2000, weights=weights)
+            for i in ("bootstrap", "analytic")
+        )
+        assert plain.value == drawn.value
+        assert (plain.low, plain.high) == pytest.approx((drawn.low, drawn.high), abs=0.1 * (drawn.high - drawn.low))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["top_label", "marginal"])
+@pytest.mark.parametrize("overconfidence", [1.0, 1.2, 2.0])
+def test_analytic_intervals_cover(make_case, kind, overconfidence):
+    truth = value(*make_case(400_000, 4, seed=99, overconfidence=overconfidence)[:2], kind=kind)
+    samples = (make_case(500, 4, seed=s, overconfidence=overconfidence) for s in range(300))
+    found = [debiased_calibration_error(c.logits, c.labels, kind=kind, interval="analytic") for c in samples]
+    # a calibrated model: one-sided, and `truth` is what is left of the noise
+    truth = 0.0 if overconfidence == 1.0 else truth
+    assert 0.9 <= np.mean([s.low <= truth <= s.high for s in found]) <= 1.0
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="form: must be one of"):
-        debiased_calibration_error(np.zeros((1, 2)), [0], form="classwise")
+    with pytest.raises(ValueError, match=r"interval: must be .bootstrap. for kind=.class_wise."):
+        debiased_calibration_error(np.zeros((1, 2)), [0], kind="class_wise", interval="analytic")
+    with pytest.raises(ValueError, match="kind: must be one of"):
+        debiased_calibration_error(np.zeros((1, 2)), [0], kind="classwise")
     with pytest.raises(ValueError, match="noise: must be one of"):
         debiased_calibration_error(np.zeros((1, 2)), [0], noise="none")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import ndtr
+from scipy.special import ndtr, softmax
 
-from logitherm.metrics import Score, accuracy, smooth_calibration_error
+from logitherm.metrics import Score, accuracy, one_vs_rest, smooth_calibration_error
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist_crossval.test.npz"
 
@@ -90,6 +90,58 @@ def test_confidences_at_the_wall(naive):
     found = value(z, y)
     assert found == pytest.approx(0.0049615, abs=1e-6)
     assert direct(confidence, hit, np.ones(len(y)), found) == pytest.approx(found, abs=1e-6)
+
+
+# -- every class -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bandwidth", [None, 0.03])
+@pytest.mark.parametrize("held", [1 << 22, 1300])
+def test_class_wise_is_the_mean_of_the_definitions(case, monkeypatch, bandwidth, held):
+    monkeypatch.setattr(one_vs_rest, "HELD_VALUES", held)  # 1300: two classes, two replicates at a time
+    p = softmax(case.logits, axis=1)
+    found = smooth_calibration_error(
+        case.logits, case.labels, kind="class_wise", bandwidth=bandwidth, bootstrap=30, weights=case.weights
+    )
+    if bandwidth:
+        each = [direct(p[:, k], case.labels == k, case.weights, bandwidth) for k in range(5)]
+    else:
+        each = [fixed_point_of(p[:, k], case.labels == k, case.weights) for k in range(5)]
+    assert found.value == pytest.approx(np.mean(each), abs=1e-6)
+    assert found.low < found.value < found.high
+    options = {"bandwidth": bandwidth, "bootstrap": 30, "weights": case.weights}
+    assert smooth_calibration_error(case.logits, case.labels, kind="marginal", **options) == found
+
+
+def fixed_point_of(p, hit, weights):
+    low, high = 1e-3, 1.0
+    while high - low > 1e-7:
+        middle = (low + high) / 2
+        low, high = (middle, high) if direct(p, hit, weights, middle) > middle else (low, middle)
+    return low
+
+
+def test_class_wise_interval_of_rows_resampled_directly(case):
+    z, y, _ = case
+    found = smooth_calibration_error(z, y, kind="class_wise", bootstrap=1000)
+    rng = np.random.default_rng(1)
+    again = np.array([value(z, y, kind="class_wise", weights=rng.poisson(1.0, len(y))) for _ in range(100)])
+    width = np.subtract(*np.quantile(again, [0.975, 0.025]))
+    assert found.high - found.low == pytest.approx(width, rel=0.25)
+
+
+def test_class_wise_limits(case):
+    z, y, _ = case
+    frequency = np.bincount(y, minlength=5) / len(y)
+    assert 0 < value(z, y, 0, kind="class_wise") <= 2 / 5 * (1 - accuracy(z, y))
+    assert value(z, y, 0, kind="class_wise", bandwidth=0.01) == pytest.approx(2 / 5 * (1 - accuracy(z, y)), abs=1e-9)
+    assert value(z, y, math.inf, kind="class_wise") == pytest.approx(np.abs(frequency - 0.2).mean(), abs=1e-9)
+    assert smooth_calibration_error(np.zeros((4, 1)), [0] * 4, kind="class_wise", bootstrap=9) == Score(0.0, 0.0, 0.0)
+    w = np.random.default_rng(0).integers(0, 4, len(y))
+    copied = value(np.repeat(z, w, axis=0), np.repeat(y, w), kind="class_wise")
+    assert value(z, y, kind="class_wise", weights=w) == pytest.approx(copied, abs=1e-9)
+    with pytest.raises(ValueError, match="kind: must be one of"):
+        value(z, y, kind="classwise")
 
 
 # -- limits ------------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
-from logitherm.metrics import accuracy, expected_calibration_error, sweep, sweep_calibration_error
+from logitherm.metrics import accuracy, expected_calibration_error, one_vs_rest, sweep, sweep_calibration_error
 
 
 def published(confidence, hit):
@@ -37,6 +38,40 @@ def test_the_published_loop(make_case, naive, seed, t):
     assert found.value == pytest.approx(same, abs=1e-9)
 
 
+@pytest.mark.parametrize("held", [1 << 22, 1300])
+def test_class_wise_is_the_published_loop_of_every_class(make_case, naive, monkeypatch, held):
+    monkeypatch.setattr(one_vs_rest, "HELD_VALUES", held)  # 1300: two classes, two replicates at a time
+    case = make_case(597, 5, seed=1)
+    p = softmax(case.logits / 0.8, axis=1)
+    expected, bins = zip(*(published(p[:, k], case.labels == k) for k in range(5)))
+    found = sweep_calibration_error(case.logits, case.labels, 0.8, kind="class_wise", bootstrap=50)
+    assert found.bins == sum(bins)
+    assert found.value == pytest.approx(np.mean(expected), abs=1e-9)
+    assert found.low < found.value < found.high
+    assert sweep_calibration_error(case.logits, case.labels, 0.8, kind="marginal", bootstrap=50) == found
+
+
+def test_class_wise_interval_is_that_of_resampled_rows_in_the_same_bins(case):
+    z, y, w = case
+    p = softmax(z, axis=1)
+    found = sweep_calibration_error(z, y, kind="class_wise", bootstrap=2000, weights=w)
+    index = [np.searchsorted(sweep.sweep_edges(p[:, k], (y == k) * 1.0, w)[1:-1], p[:, k]) for k in range(5)]
+    rng, again = np.random.default_rng(3), []
+    for _ in range(500):
+        v = w * rng.poisson(1.0, 600)
+        again.append(
+            np.mean([np.abs(np.bincount(i, v * (p[:, k] - (y == k)))).sum() / v.sum() for k, i in enumerate(index)])
+        )
+    width = np.subtract(*np.quantile(again, [0.975, 0.025]))
+    assert found.low < found.value < found.high
+    assert found.high - found.low == pytest.approx(width, rel=0.15)
+
+
+def test_kind_is_said():
+    with pytest.raises(ValueError, match=r"kind: must be one of .* got 'classwise'"):
+        sweep_calibration_error(np.zeros((1, 2)), [0], kind="classwise")
+
+
 def test_probcal():
     """probcal 0.4.0, ece_sweep(correct, confidence)."""
     p = 0.02 + 0.96 * ((np.arange(300) * 0.6180339887) % 1)
@@ -48,9 +83,10 @@ def test_probcal():
 def test_copies_are_weights_and_zeros_are_nothing(case):
     z, y, _ = case
     w = np.random.default_rng(0).integers(0, 4, len(y))
-    a = sweep_calibration_error(z, y, bootstrap=0, weights=w)
-    b = sweep_calibration_error(np.repeat(z, w, axis=0), np.repeat(y, w), bootstrap=0)
-    assert (a.value, a.bins) == (pytest.approx(b.value), b.bins)
+    for kind in ("top_label", "class_wise"):
+        a = sweep_calibration_error(z, y, kind=kind, bootstrap=0, weights=w)
+        b = sweep_calibration_error(np.repeat(z, w, axis=0), np.repeat(y, w), kind=kind, bootstrap=0)
+        assert (a.value, a.bins) == (pytest.approx(b.value), b.bins)
 
 
 def test_limits(case, monkeypatch):

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from logitherm._array import Array
 from logitherm.metrics.binning import bin_edges, bin_index, bin_sums, per_mass
-from logitherm.metrics.bootstrap import draw_counts, interval, resampled_sums
-from logitherm.metrics.options import as_binning, as_bins, as_level, as_replicates
-from logitherm.metrics.rows import Inputs, as_inputs, probabilities, row_blocks, row_statistics, scaled_weights
+from logitherm.metrics.bootstrap import interval as percentiles
+from logitherm.metrics.bootstrap import resampled_sums
+from logitherm.metrics.one_vs_rest import affordable, bin_matrix, class_columns, forecasts, resampled_weights
+from logitherm.metrics.options import (
+    INTERVALS,
+    as_binning,
+    as_bins,
+    as_choice,
+    as_kind,
+    as_level,
+    as_replicates,
+)
+from logitherm.metrics.rows import Inputs, as_inputs, row_statistics, scaled_weights
 from logitherm.metrics.score import Score
 
-FORMS = ("top_label", "marginal")
 NOISES = ("residuals", "labels")
-HELD_VALUES = 1 << 22  # probabilities, or random weights, held at a time: 32 MB
-MARGINAL_WORK = 10**8  # multiplications of the bootstrap of the marginal form
-MARGINAL_LEAST = 100  # replicates
 
 
 def debiased_calibration_error(
@@ -27,10 +33,11 @@ def debiased_calibration_error(
     labels: Array,
     temperature: Any = 1.0,
     *,
-    form: str = "top_label",
+    kind: str = "top_label",
     bins: int = 15,
     binning: str = "equal_mass",
     noise: str = "residuals",
+    interval: str = "bootstrap",
     bootstrap: int = 1000,
     confidence: float = 0.95,
     seed: int | np.random.Generator = 0,
@@ -45,29 +52,36 @@ def debiased_calibration_error(
     in the marginal form of a sharp model, it takes off too much and the result is too small. A negative mean square is
     a value of 0. Binned errors are below those of the confidences themselves. A bin of one row counts as 0.
 
-    The marginal form treats each class as a yes-or-no forecast with bins of its own, and averages the squares over
-    classes before the root; uncertainty-calibration cuts each class off at 0 first, which brings bias back.
+    Class-wise and marginal forms treat each class as a yes-or-no forecast with bins of its own. The marginal form
+    averages the squares over classes before the root, and is the published one; uncertainty-calibration cuts each
+    class off at 0 first, which brings bias back. The class-wise form is the mean over classes of the roots, each cut
+    off at 0: it has that bias too.
 
     Weights are not copies here, for copies of a row are not independent: a bin has (sum w)^2 / (sum w^2) equal rows.
     The interval is the percentile interval of the Poisson bootstrap of the mean square, bins kept, moved to have the
-    estimate as its mean, cut off at 0; then the root. It holds 0 where the mean square may be 0.
+    estimate as its mean, cut off at 0; then the root. It holds 0 where the mean square may be 0. That of the class-wise
+    form is moved class by class, and then as a whole.
+
+    `interval="analytic"` draws nothing: it is normal about the mean square, with the variance of its first-order
+    expansion in the rows, and at least that of the noise of the bins alone, which is what a calibrated model has. The
+    class-wise form has none, as a root has no slope at 0.
 
     Limits: T = 0 gives the error rate, T = inf |accuracy - 1/classes|, where no logits tie and all are allowed, both
     less the variance of the accuracy in squares.
 
     Parameters
     ----------
-    logits, labels, temperature, weights
-        As for `accuracy`.
-    form : {"top_label", "marginal"}
-        Confidence of the prediction, or every class.
+    logits, labels, temperature, bootstrap, confidence, seed, weights
+        As for `evaluate`. The forms of every class take fewer replicates, though not below 100, where
+        replicates * rows * classes exceeds 1e8.
+    kind : {"top_label", "class_wise", "marginal"}
+        Calibration of the prediction, or of every class.
     bins, binning
         As for `expected_calibration_error`, but equal mass by default.
     noise : {"residuals", "labels"}
         Whose variance comes off.
-    bootstrap, confidence, seed
-        As for `evaluate`; 0 replicates leave the interval NaN. The marginal form takes fewer, though not below 100,
-        where replicates * rows * classes exceeds 1e8.
+    interval : {"bootstrap", "analytic"}
+        Where the interval comes from.
 
     Returns
     -------
@@ -77,7 +91,7 @@ def debiased_calibration_error(
     Raises
     ------
     TypeError, ValueError
-        As for `evaluate`; another `form`, `binning` or `noise`.
+        As for `evaluate`; another `kind`, `binning` or `noise`; a class-wise analytic interval.
 
     References
     ----------
@@ -96,21 +110,36 @@ def debiased_calibration_error(
     0.028 0.0 0.056
     0.148 0.127 0.168
     """
-    if form not in FORMS:
-        raise ValueError(f"form: must be one of {FORMS}; got {form!r}; give one of them")
-    if noise not in NOISES:
-        raise ValueError(f"noise: must be one of {NOISES}; got {noise!r}; give one of them")
-    bins, binning = as_bins(bins), as_binning(binning)
-    replicates, level = as_replicates(bootstrap), as_level(confidence)
+    kind, binning = as_kind(kind), as_binning(binning)
+    noise, interval = as_choice(noise, "noise", NOISES), as_choice(interval, "interval", INTERVALS)
+    if interval == "analytic" and kind == "class_wise":
+        raise ValueError(
+            'interval: must be "bootstrap" for kind="class_wise"; got "analytic"; give that, or "marginal"'
+        )
+    bins, replicates, level = as_bins(bins), as_replicates(bootstrap), as_level(confidence)
     rng = np.random.default_rng(seed)
     inputs = scaled_weights(as_inputs(logits, labels, temperature, weights))
-    if form == "top_label":
+    if interval == "analytic":
+        return _normal(inputs, kind, bins, binning, noise, level)
+    if kind == "top_label":
         square, resampled = _top_label(inputs, bins, binning, noise, replicates, rng)
     else:
-        square, resampled = _marginal(inputs, bins, binning, noise, replicates, rng)
-    moved = resampled + (square - resampled.mean()) if len(resampled) else resampled
-    low, high = interval(square, moved, level)
-    return Score(*(math.sqrt(max(x, 0.0)) if not math.isnan(x) else x for x in (square, low, high)))
+        squares, drawn = _class_wise(inputs, bins, binning, noise, affordable(inputs, replicates), rng)
+        if kind == "class_wise":
+            roots = np.sqrt(np.maximum(_moved(squares[:, None], drawn), 0.0)).mean(axis=0)
+            value = float(np.sqrt(np.maximum(squares, 0.0)).mean())
+            return Score(value, *percentiles(value, roots, level, recentre=True))
+        square, resampled = float(squares.mean()), drawn.mean(axis=0)
+    return _root(square, *percentiles(square, _moved(square, resampled), level))
+
+
+def _moved(square: Any, resampled: np.ndarray) -> np.ndarray:
+    """The bias of plain squares is a constant: it goes when the replicates get the estimate as their mean."""
+    return resampled + (square - resampled.mean(axis=-1, keepdims=True)) if resampled.size else resampled
+
+
+def _root(*squares: float) -> Score:
+    return Score(*(math.sqrt(max(x, 0.0)) if not math.isnan(x) else x for x in squares))
 
 
 def debiased_square(mass: np.ndarray, squares: np.ndarray, mean_gap: np.ndarray, variance: np.ndarray) -> float:
@@ -126,9 +155,8 @@ def _several(mass: np.ndarray, squares: np.ndarray) -> np.ndarray:
 
 
 def _plain_squares(mass: np.ndarray, gap: np.ndarray, several: np.ndarray) -> np.ndarray:
-    """Mean squares of replicates, (bins, replicates): the bias is a constant that goes when they are moved."""
-    squares = np.divide(gap * gap, mass, out=np.zeros_like(gap), where=(mass > 0) & several[:, None])
-    return np.asarray(squares.sum(axis=0))
+    """The squares of the bins by their mass, (bins, replicates), biased."""
+    return np.divide(gap * gap, mass, out=np.zeros_like(gap), where=(mass > 0) & several[:, None])
 
 
 def _top_label(
@@ -149,7 +177,7 @@ def _top_label(
     total = mass.sum(axis=0)
     several = _several(*sums[:2])[index[order[starts]]]
     said = total > 0
-    return square, _plain_squares(mass[:, said], drawn[:, 1][:, said], several) / total[said]
+    return square, _plain_squares(mass[:, said], drawn[:, 1][:, said], several).sum(axis=0) / total[said]
 
 
 def _bins(
@@ -163,64 +191,67 @@ def _bins(
     return mass, squares, mean, variance
 
 
-def _marginal(
+def _class_wise(
     inputs: Inputs, bins: int, binning: str, noise: str, replicates: int, rng: np.random.Generator
-) -> tuple[float, np.ndarray]:
-    n, classes = inputs.logits.shape
-    replicates = min(replicates, max(MARGINAL_LEAST, MARGINAL_WORK // (n * classes)))
+) -> tuple[np.ndarray, np.ndarray]:
+    """The square of each class, and plain squares of replicates, (classes, replicates)."""
+    classes = inputs.logits.shape[1]
     state = int(rng.integers(2**63))  # every group of classes sees the same resampled rows
-    square, resampled, total = 0.0, np.zeros(replicates), np.zeros(replicates)
-    for some, p in _class_columns(inputs):
-        again = np.random.default_rng(state)
-        index, several = np.empty(p.shape, dtype=np.int64), []
+    squares, drawn, total = np.zeros(classes), np.zeros((classes, replicates)), np.ones(replicates)
+    for some, p in class_columns(inputs):
+        index, several, firsts = np.empty(p.shape, dtype=np.int64), [], []
         offset = 0
         for j, k in enumerate(range(some.start, some.stop)):
-            hit = (inputs.labels == k).astype(np.float64)
             edges = bin_edges(p[:, j], inputs.weights, bins, binning)
+            hit = (inputs.labels == k).astype(np.float64)
             index[:, j] = bin_index(p[:, j], edges)
             p[:, j] -= hit
             sums = _bins(index[:, j], len(edges) - 1, inputs.weights, hit, p[:, j], noise)
-            square += debiased_square(*sums) / classes
+            squares[k] = debiased_square(*sums)
             several.append(_several(*sums[:2]))
             index[:, j] += offset
+            firsts.append(offset)
             offset += len(edges) - 1
-        if replicates:
-            plain, total = _marginal_replicates(index, p, inputs.weights, np.concatenate(several), replicates, again)
-            resampled += plain / classes
+        if not replicates:
+            continue
+        gaps, members = bin_matrix(index, p, offset), bin_matrix(index, np.ones(p.shape), offset)
+        found, masses = [], []
+        for weights in resampled_weights(inputs, replicates, state, offset):
+            plain = _plain_squares(members @ weights, gaps @ weights, np.concatenate(several))
+            found.append(np.add.reduceat(plain, firsts, axis=0))
+            masses.append(weights.sum(axis=0))
+        drawn[some], total = np.concatenate(found, axis=1), np.concatenate(masses)
     said = total > 0
-    return square, resampled[said] / total[said]
+    return squares, drawn[:, said] / total[said]
 
 
-def _marginal_replicates(
-    index: np.ndarray,
-    residual: np.ndarray,
-    weights: np.ndarray,
-    several: np.ndarray,
-    replicates: int,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over the bins of these classes of gap^2 / mass, and the weight of all rows, of each replicate."""
-    from scipy.sparse import csr_array
+def _normal(inputs: Inputs, kind: str, bins: int, binning: str, noise: str, level: float) -> Score:
+    """The normal interval of the mean square, whose rows add up over classes as they are the same rows."""
+    if kind == "top_label":
+        rows = row_statistics(inputs)
+        said: Iterable[tuple[np.ndarray, np.ndarray]] = [(rows.confidence, rows.correct)]
+        count = 1
+    else:
+        said, count = forecasts(inputs), inputs.logits.shape[1]
+    share = inputs.weights / inputs.weights.sum()
+    square, influence, noises = 0.0, np.zeros(len(share)), []
+    for p, hit in said:
+        edges = bin_edges(p, inputs.weights, bins, binning)
+        index = bin_index(p, edges)
+        sums = _bins(index, len(edges) - 1, inputs.weights, hit, p - hit, noise)
+        mass, squares, gap, variance = sums
+        several = _several(mass, squares)
+        off = np.divide(variance * squares, mass**2 - squares, out=np.zeros_like(mass), where=several)
+        each = np.where(several, gap * gap - off, 0.0)
+        found = debiased_square(*sums)
+        slope = np.where(several, 2 * gap, 0.0)
+        influence += share * (slope[index] * (p - hit - gap[index]) + each[index] - found) / count
+        noises.append(2 * float(((mass / mass.sum()) ** 2) @ (off * off)) / count**2)
+        square += found / count
+    # plug-in squares of the gaps hold the noise of the bins twice; that of the classes may go together
+    spread = float(influence @ influence) - sum(noises)
+    error = math.sqrt(max(spread, float(np.sqrt(noises).sum()) ** 2))
+    from scipy.special import ndtri
 
-    n, classes = residual.shape
-    pointer = np.arange(0, n * classes + 1, classes)
-    shape = n, len(several)
-    gaps = csr_array((residual.ravel(), index.ravel(), pointer), shape=shape).T.tocsr()
-    members = csr_array((np.ones(n * classes), index.ravel(), pointer), shape=shape).T.tocsr()
-    plain, total = [], []
-    step = max(1, HELD_VALUES // max(n, len(several)))
-    for start in range(0, replicates, step):
-        counts = draw_counts(rng, n, min(step, replicates - start)) * weights[:, None]
-        plain.append(_plain_squares(members @ counts, gaps @ counts, several))
-        total.append(counts.sum(axis=0))
-    return np.concatenate(plain), np.concatenate(total)
-
-
-def _class_columns(inputs: Inputs) -> Iterator[tuple[slice, np.ndarray]]:
-    """All rows of some classes at a time: bins of equal mass need them all, and memory does not grow with classes."""
-    n, classes = inputs.logits.shape
-    step = max(1, min(classes, HELD_VALUES // n))
-    for first in range(0, classes, step):
-        some = slice(first, min(first + step, classes))
-        parts = [probabilities(block)[:, some] for block in row_blocks(inputs)]
-        yield some, np.concatenate(parts)
+    reach = float(ndtri((1 + level) / 2)) * error
+    return _root(square, square - reach, square + reach)

@@ -27,6 +27,22 @@ def class_columns(inputs: Inputs) -> Iterator[tuple[slice, np.ndarray]]:
         yield some, np.concatenate([probabilities(block)[:, some] for block in row_blocks(inputs)])
 
 
+def forecasts(inputs: Inputs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The probability of each class in turn, and where it is the label."""
+    for some, p in class_columns(inputs):
+        for j, k in enumerate(range(some.start, some.stop)):
+            yield p[:, j], (inputs.labels == k).astype(np.float64)
+
+
+def with_weight(inputs: Inputs) -> Inputs:
+    """The rows whose weight is not 0, as one list."""
+    kept = np.flatnonzero(inputs.weights > 0)
+    if len(kept) == len(inputs.weights):
+        return inputs
+    logits, labels, temperature, weights, _ = inputs
+    return Inputs(logits[kept, :], labels[kept], temperature[kept], weights[kept], (len(kept),))
+
+
 def affordable(inputs: Inputs, replicates: int) -> int:
     """Fewer replicates where they cost too much, though not below LEAST."""
     n, classes = inputs.logits.shape

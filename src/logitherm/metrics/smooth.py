@@ -8,7 +8,7 @@ import numpy as np
 
 from logitherm._array import Array
 from logitherm.metrics.bootstrap import interval
-from logitherm.metrics.one_vs_rest import affordable, bin_matrix, class_columns, resampled_weights
+from logitherm.metrics.one_vs_rest import affordable, bin_matrix, class_columns, resampled_weights, with_weight
 from logitherm.metrics.options import as_kind, as_level, as_replicates
 from logitherm.metrics.rows import Inputs, Rows, as_inputs, row_statistics
 from logitherm.metrics.score import Score
@@ -47,8 +47,9 @@ def smooth_calibration_error(
     held the expectation in 93 to 100 % of the samples. With the bandwidth of the sample they did in 94 to 100 %, but
     were up to 46 % wider near calibration, 1.8 times as wide as the estimate spreads.
 
-    Limits: T = 0 gives the error rate where no logits tie (class-wise, 2/classes times that); T = inf gives
-    |accuracy - 1/classes| where all are allowed (class-wise, the mean of |frequency of k - 1/classes|).
+    Limits: T = 0 gives the error rate where no logits tie (class-wise, at most 2/classes times that, as residuals at 0
+    and 1 may meet); T = inf gives |accuracy - 1/classes| where all are allowed (class-wise, the mean of
+    |frequency of k - 1/classes|).
 
     Parameters
     ----------
@@ -121,13 +122,7 @@ def _width(value: float, bandwidth: float | None) -> float:
 def _class_wise(
     inputs: Inputs, bandwidth: float | None, replicates: int, rng: np.random.Generator
 ) -> tuple[float, np.ndarray]:
-    counted = inputs.weights > 0
-    inputs = inputs._replace(
-        logits=inputs.logits if counted.all() else inputs.logits[np.flatnonzero(counted), :],
-        labels=inputs.labels[counted],
-        temperature=inputs.temperature[counted],
-        weights=inputs.weights[counted],
-    )
+    inputs = with_weight(inputs)
     share = inputs.weights / inputs.weights.sum()
     state = int(rng.integers(2**63))  # every group of classes sees the same resampled rows
     values, sums, total = [], np.zeros(replicates), np.zeros(replicates)
@@ -142,7 +137,7 @@ def _class_wise(
             now = slice(done, done + drawn.shape[1])
             total[now] = drawn.sum(axis=0)
             for points, grid in zip(classes, grids):
-                gaps = bin_matrix(grid.index[:, None], (points.confidence - points.correct)[:, None], grid.cells)
+                gaps = bin_matrix(grid.place[:, None], (points.confidence - points.correct)[:, None], grid.cells)
                 mean = (gaps @ drawn).T / np.maximum(total[now], np.finfo(np.float64).tiny)[:, None]
                 sums[now] += resampled_errors(mean, grid, bandwidth is None)
             done = now.stop

@@ -121,7 +121,7 @@ def _absolute_integral(sums: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray,
 class Grid(NamedTuple):
     """The cells in which rows are resampled."""
 
-    index: np.ndarray  # of each row
+    place: np.ndarray  # the cell of each row
     cells: int
     length: float
     sigma: float
@@ -141,7 +141,7 @@ def replicate_errors(
     """Errors under resampled weights of the rows, binned to a part of the bandwidth."""
     grid = Grid.of(points.confidence, sigma)
     # hits and misses apart: within a cell each has nearly one residual, and then one draw does for all its rows
-    key = 2 * grid.index + (points.correct > 0)
+    key = 2 * grid.place + (points.correct > 0)
     met, group = np.unique(key, return_inverse=True)
     mass = np.bincount(group, points.share)
     squares = np.bincount(group, points.share * points.share)
