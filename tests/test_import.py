@@ -29,6 +29,7 @@ DOCUMENTED = {
     "Temperature",
     "TemperatureScaling",
     "evaluate",
+    "bake",
 }
 
 

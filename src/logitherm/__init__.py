@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         sample,
         softmax,
     )
+    from logitherm.integrations.baking import bake
     from logitherm.metrics import evaluate
     from logitherm.thermometer import effective_temperature, fit_temperature
     from logitherm.thermostat import Temperature, solve_temperature
@@ -31,6 +32,7 @@ __all__ = [
     "GibbsState",
     "Temperature",
     "TemperatureScaling",
+    "bake",
     "effective_temperature",
     "entropy",
     "evaluate",
@@ -58,6 +60,7 @@ _homes = {
         "sample",
         "softmax",
     ),
+    "integrations.baking": ("bake",),
     "metrics": ("evaluate",),
     "thermometer": ("effective_temperature", "fit_temperature"),
     "thermostat": ("Temperature", "solve_temperature"),
