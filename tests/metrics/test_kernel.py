@@ -21,7 +21,7 @@ def statistic(case, t, name, width, i, j):
 
 
 @pytest.mark.parametrize("name", ["laplacian", "total_variation"])
-@pytest.mark.parametrize("rows", [1024, 7])
+@pytest.mark.parametrize("rows", [512, 7])
 def test_all_pairs(make_case, monkeypatch, name, rows):
     monkeypatch.setattr(kernel, "BLOCK_ROWS", rows)
     case = make_case(40, 4)
@@ -37,7 +37,7 @@ def test_all_pairs(make_case, monkeypatch, name, rows):
 
 
 @pytest.mark.parametrize("name", ["laplacian", "total_variation"])
-@pytest.mark.parametrize("rows", [1024, 7])
+@pytest.mark.parametrize("rows", [512, 7])
 def test_neighbours(make_case, monkeypatch, name, rows):
     monkeypatch.setattr(kernel, "BLOCK_ROWS", rows)
     case = make_case(41, 4)
@@ -80,6 +80,31 @@ def test_the_blocks_do_not_change_the_p_value(case, monkeypatch):
     assert (parts.value, parts.low, parts.high) == pytest.approx((whole.value, whole.low, whole.high))
 
 
+@pytest.mark.parametrize("name", ["laplacian", "total_variation"])
+@pytest.mark.parametrize("scale", [0.1, 2.0, 20.0])
+def test_many_rows_in_float32_are_as_good_as_in_float64(make_case, monkeypatch, name, scale):
+    z, y, w = make_case(2100, 7, scale=scale)
+    kinds = []
+    pairs = kernel._pairs
+    monkeypatch.setattr(kernel, "_pairs", lambda *a: kinds.append(a[-1]) or pairs(*a))
+    found = []
+    for rows in (2048, 3000):
+        monkeypatch.setattr(kernel, "EXACT_ROWS", rows)
+        found.append(kernel_calibration_error(z, y, kernel=name, bootstrap=200, weights=w))
+    fast, exact = found
+    assert set(kinds[: len(kinds) // 2]) == {np.float32} and set(kinds[len(kinds) // 2 :]) == {np.float64}
+    for end in ("value", "low", "high"):
+        assert getattr(fast, end) == pytest.approx(getattr(exact, end), abs=1e-7)
+    assert fast.p_value == pytest.approx(exact.p_value, abs=1 / 201 + 1e-9)
+
+
+def test_probabilities_are_held_or_computed_again(case, monkeypatch):
+    held = kernel_calibration_error(case.logits, case.labels, bootstrap=50)
+    monkeypatch.setattr(kernel, "BLOCK_ROWS", 100)
+    monkeypatch.setattr(kernel, "HELD_VALUES", 0)
+    assert kernel_calibration_error(case.logits, case.labels, bootstrap=50).value == pytest.approx(held.value)
+
+
 def test_the_wild_bootstrap_flips_the_signs_of_rows(make_case):
     case = make_case(30, 3)
     h = np.array(
@@ -103,6 +128,15 @@ def test_the_interval_covers(make_case, t):
         found = kernel_calibration_error(z, y, t, bandwidth=0.5, bootstrap=0)
         covered.append(found.low <= truth.value <= found.high or (t == 2.5 and found.low <= 0 <= found.high))
     assert np.mean(covered) >= 0.9
+
+
+@pytest.mark.parametrize("estimator", ["quadratic", "linear"])
+def test_an_error_names_the_row_of_the_caller(make_case, estimator):
+    z, y, _ = make_case(3000, 3)
+    z[2501, 1] = np.nan
+    for weights in (None, np.arange(3000) % 2):
+        with pytest.raises(ValueError, match="row 2501"):
+            kernel_calibration_error(z, y, estimator=estimator, weights=weights)
 
 
 def test_limits(case):

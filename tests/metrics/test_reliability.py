@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from logitherm.metrics import expected_calibration_error, maximum_calibration_error, reliability
 
@@ -56,10 +57,13 @@ def test_a_long_bin_has_the_band_of_its_few_errors():
     assert (1 - r.high[0]) * n == pytest.approx(1, abs=1)
 
 
-def test_one_row_has_a_band_without_width():
-    r = reliability(np.array([[1.0, 0.0]]), [0], bootstrap=5)
+def test_a_bin_without_an_error_or_hit_has_the_band_of_wilson():
+    z = np.repeat([[0.2, 0.0], [9.0, 0.0]], [10, 30], axis=0)
+    y = np.repeat([1, 0], [10, 30])
+    wrong, right = (tuple(binomtest(k, n).proportion_ci(method="wilson")) for k, n in ((0, 10), (30, 30)))
+    r = reliability(z, y, bins=15, bootstrap=5, weights=np.repeat([3.0, 1.7], [10, 30]))
     filled = r.count > 0
-    assert r.low[filled] == r.high[filled] == r.accuracy[filled] == 1.0
+    assert list(zip(r.low[filled], r.high[filled])) == [pytest.approx(wrong), pytest.approx(right)]
 
 
 def test_rows_without_weight_leave_their_bin_empty():

@@ -67,6 +67,15 @@ def test_class_wise_interval_is_that_of_resampled_rows_in_the_same_bins(case):
     assert found.high - found.low == pytest.approx(width, rel=0.15)
 
 
+def test_an_error_names_the_row_of_the_caller(case):
+    z, y, w = case[0].copy(), case[1], np.arange(600) % 2
+    z[501, 1] = np.nan
+    for kind in ("top_label", "class_wise"):
+        for weights in (None, w):
+            with pytest.raises(ValueError, match="row 501"):
+                sweep_calibration_error(z, y, kind=kind, weights=weights)
+
+
 def test_kind_is_said():
     with pytest.raises(ValueError, match=r"kind: must be one of .* got 'classwise'"):
         sweep_calibration_error(np.zeros((1, 2)), [0], kind="classwise")

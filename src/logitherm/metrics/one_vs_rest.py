@@ -34,11 +34,18 @@ def forecasts(inputs: Inputs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             yield p[:, j], (inputs.labels == k).astype(np.float64)
 
 
+def require_sound(inputs: Inputs) -> None:
+    """An error names the row of the caller, which one of a part of the rows could not."""
+    for _ in row_blocks(inputs):
+        pass
+
+
 def with_weight(inputs: Inputs) -> Inputs:
     """The rows whose weight is not 0, as one list."""
     kept = np.flatnonzero(inputs.weights > 0)
     if len(kept) == len(inputs.weights):
         return inputs
+    require_sound(inputs)
     logits, labels, temperature, weights, _ = inputs
     return Inputs(logits[kept, :], labels[kept], temperature[kept], weights[kept], (len(kept),))
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from logitherm._array import Array
+from logitherm.metrics.analytic import wilson_interval
 from logitherm.metrics.binning import bin_edges, bin_index, bin_sums, per_mass
 from logitherm.metrics.bootstrap import interval, resampled_sums
 from logitherm.metrics.options import as_binning, as_bins, as_level, as_replicates, to_lists
@@ -22,7 +23,7 @@ class Reliability:
     count: np.ndarray  # the weight of the rows: their number where no weights were given
     confidence: np.ndarray  # mean confidence
     accuracy: np.ndarray
-    low: np.ndarray  # bootstrap band of the accuracy
+    low: np.ndarray  # band of the accuracy
     high: np.ndarray
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def reliability(
 
     The bins are those of `expected_calibration_error`, which is sum(count * |accuracy - confidence|) / sum(count) of
     the bins that are not empty. The band is the percentile interval of the accuracy of each bin, the bins kept as they
-    are: in a bin whose rows are all right (or all wrong) it has no width.
+    are; where all rows of a bin are right (or all wrong) it is Wilson's, as no replicate differs.
 
     Limits: T = 0 puts all rows without ties into the last bin, T = inf into the bin of 1/classes where all are allowed.
 
@@ -104,4 +105,7 @@ def reliability(
         if mass[b] > 0:
             drawn = hits + misses > 0
             band[:, b] = interval(float(accuracy[b]), hits[drawn] / (hits + misses)[drawn], level)
+            if replicates and accuracy[b] in (0.0, 1.0):  # no replicate can differ
+                here = index == b
+                band[:, b] = wilson_interval(rows.correct[here], inputs.weights[here], level)
     return Reliability(edges, mass, per_mass(confident, mass), accuracy, band[0], band[1])
