@@ -68,7 +68,7 @@ def command(
     out = console()
     titles = ["as it is"] if fitted is None else ["as it is", described(fitted)]
     out.print(tables.score_table(list(zip(titles, scores, strict=True))))
-    out.print(tables.footnote(f"Scores: {about(data, data.n)}, bootstrap intervals (accuracy: Wilson's)."))
+    out.print(tables.footnote(f"Scores: {about(data, data.n)}, Wilson and bootstrap intervals."))
 
 
 def load(path: Path, tell: Tell) -> Any:
