@@ -4,6 +4,11 @@ Every function takes logits (NumPy, torch, ..., any floating dtype, any batch sh
 the batch shape and a temperature (a number, one a row, or a `Temperature`). Rows are computed in float64, in blocks of
 about a megabyte, so that memory does not grow with the number of classes; `weights` are nonnegative, one a row, and
 an integer weight is worth that many copies of its row.
+
+Calibration errors are of three kinds. `top_label` judges the confidence of the prediction. `class_wise` is the mean
+over classes of the error of p_k as a forecast of class k. `marginal` takes that mean at the power of the error: of
+squares it is the root of their mean over classes, of absolute gaps it is the class-wise error, and both are
+`classwise_ece` in bins of equal width.
 """
 
 from logitherm.metrics.classwise import classwise_ece

@@ -22,7 +22,8 @@ def classwise_ece(
 ) -> float:
     """Mean over classes of the binned |mean p_k - frequency of k|, each bin by its weight of rows.
 
-    Every class is a yes-or-no forecast of its own, in equal-width, right-closed bins. With many classes nearly all
+    Every class is a yes-or-no forecast of its own, in equal-width, right-closed bins. (The marginal kind of an error of
+    absolute gaps is the same number.) With many classes nearly all
     probabilities are in the lowest bin and the values are small: compare models on one data set, not data sets.
 
     Limits: T = 0 gives 2/classes times the error rate where no logits tie; T = inf gives the mean over classes of
@@ -33,7 +34,7 @@ def classwise_ece(
     logits, labels, temperature, weights
         As for `accuracy`.
     bins : int
-        Number of bins, at least 1.
+        Number of bins, 1 to 1000.
 
     Returns
     -------
@@ -43,7 +44,7 @@ def classwise_ece(
     Raises
     ------
     TypeError, ValueError
-        As for `accuracy`; `bins` below 1.
+        As for `accuracy`; `bins` out of range.
 
     References
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 
 from logitherm._array import Array
 from logitherm.metrics.bootstrap import interval, resampled_masses
-from logitherm.metrics.options import as_level, as_replicates
+from logitherm.metrics.options import as_choice, as_level, as_replicates
 from logitherm.metrics.rows import Inputs, as_inputs, probabilities, row_blocks
 from logitherm.metrics.score import Score
 
@@ -63,12 +63,10 @@ def decompose_score(
 
     Parameters
     ----------
-    logits, labels, temperature, weights
-        As for `accuracy`.
+    logits, labels, temperature, bootstrap, confidence, seed, weights
+        As for `evaluate`.
     score : {"nll", "brier"}
         Log loss or squared error.
-    bootstrap, confidence, seed
-        As for `evaluate`; 0 replicates leave the intervals NaN.
 
     Returns
     -------
@@ -93,8 +91,7 @@ def decompose_score(
     >>> [round(p.value, 4) for p in (parts.total, parts.miscalibration, parts.discrimination, parts.uncertainty)]
     [0.135, 0.01, 0.0625, 0.1875]
     """
-    if score not in SCORES:
-        raise ValueError(f"score: must be one of {SCORES}; got {score!r}; give one of them")
+    score = as_choice(score, "score", SCORES)
     replicates, level = as_replicates(bootstrap), as_level(confidence)
     rng = np.random.default_rng(seed)
     inputs = as_inputs(logits, labels, temperature, weights)

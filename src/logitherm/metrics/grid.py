@@ -46,7 +46,7 @@ def reliability_grid(
     temperatures : array, shape (m,)
         Each in [0, inf], in the units of the logits.
     bins : int
-        Number of bins of equal width, at least 1.
+        Number of bins of equal width, 1 to 1000.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def reliability_grid(
     Raises
     ------
     TypeError, ValueError
-        As for `accuracy`; temperatures that are not a list of at least one; `bins` below 1.
+        As for `accuracy`; temperatures that are not a list of at least one; `bins` out of range.
 
     References
     ----------

@@ -15,7 +15,7 @@ import numpy as np
 
 from logitherm._array import Array
 from logitherm.metrics.one_vs_rest import require_sound, with_weight
-from logitherm.metrics.options import as_level, as_replicates, finite_or_none
+from logitherm.metrics.options import as_bandwidth, as_choice, as_level, as_replicates, finite_or_none
 from logitherm.metrics.rows import Inputs, as_inputs, probabilities, row_blocks, scaled_weights
 
 ESTIMATORS = ("quadratic", "linear")
@@ -73,8 +73,8 @@ def kernel_calibration_error(
 
     Parameters
     ----------
-    logits, labels, temperature
-        As for `accuracy`.
+    logits, labels, temperature, confidence
+        As for `evaluate`.
     estimator : {"quadratic", "linear"}
         All pairs, or n / 2 of them.
     kernel : {"laplacian", "total_variation"}
@@ -84,8 +84,6 @@ def kernel_calibration_error(
         Above 0; the median distance of at most 1000 rows unless given (1 if that is 0).
     bootstrap, seed
         Random signs of the quadratic test; 0 leaves its p-value NaN.
-    confidence : float
-        Coverage aimed at by the interval, between 0 and 1.
     weights : array, shape (...), optional
         A pair weighs the product of its rows' weights; a row is never paired with itself, so weights are not copies.
 
@@ -117,12 +115,9 @@ def kernel_calibration_error(
     -0.0003 0.675
     0.0082 0.005
     """
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator: must be one of {ESTIMATORS}; got {estimator!r}; give one of them")
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel: must be one of {KERNELS}; got {kernel!r}; give one of them")
+    estimator, kernel = as_choice(estimator, "estimator", ESTIMATORS), as_choice(kernel, "kernel", KERNELS)
     replicates, level = as_replicates(bootstrap), as_level(confidence)
-    given = _as_bandwidth(bandwidth)
+    given = as_bandwidth(bandwidth)
     rng = np.random.default_rng(seed)
     inputs = scaled_weights(as_inputs(logits, labels, temperature, weights))
     require_sound(inputs)
@@ -144,19 +139,6 @@ class _Part(NamedTuple):
     p: np.ndarray
     residual: np.ndarray  # one-hot label - p
     weights: np.ndarray
-
-
-def _as_bandwidth(bandwidth: Any) -> float | None:
-    if bandwidth is None:
-        return None
-    try:
-        width = float(bandwidth)
-    except (TypeError, ValueError):
-        kind = type(bandwidth).__name__
-        raise TypeError(f"bandwidth: must be a number; got {kind} {bandwidth!r}; give 0.5, say") from None
-    if not 0 < width < math.inf:
-        raise ValueError(f"bandwidth: must be positive and finite; got {width}; give 0.5, say")
-    return width
 
 
 def _part(inputs: Inputs, rows: slice) -> _Part:

@@ -51,6 +51,21 @@ def as_level(confidence: Any) -> float:
     return level
 
 
+def as_bandwidth(bandwidth: Any, most: float = math.inf) -> float | None:
+    """Of a kernel, above 0 and at most `most`, or finite; None stays None."""
+    if bandwidth is None:
+        return None
+    try:
+        width = float(bandwidth)
+    except (TypeError, ValueError):
+        kind = type(bandwidth).__name__
+        raise TypeError(f"bandwidth: must be a number; got {kind} {bandwidth!r}; give 0.1, say") from None
+    if not 0 < width <= most or math.isinf(width):
+        rule = "be positive and finite" if math.isinf(most) else f"lie in (0, {most:g}]"
+        raise ValueError(f"bandwidth: must {rule}; got {width}; give 0.1, say")
+    return width
+
+
 def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name}: must be one of {choices}; got {value!r}; give one of them")

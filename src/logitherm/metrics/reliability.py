@@ -53,14 +53,10 @@ def reliability(
 
     Parameters
     ----------
-    logits, labels, temperature, weights
-        As for `accuracy`.
-    bins : int
-        Number of bins, at least 1; ties may leave fewer of equal mass.
+    logits, labels, temperature, bins, bootstrap, confidence, seed, weights
+        As for `evaluate`; ties may leave fewer bins of equal mass, and no bootstrap leaves the band NaN.
     binning : {"equal_width", "equal_mass"}
         Bins of equal width, or bins that hold equal weights of rows (their edges are confidences of rows).
-    bootstrap, confidence, seed
-        As for `evaluate`; without bootstrap the band is NaN.
 
     Returns
     -------

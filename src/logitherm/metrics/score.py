@@ -9,7 +9,7 @@ from logitherm.metrics.options import finite_or_none
 
 @dataclass(frozen=True)
 class Score:
-    """A score and its bootstrap interval, low <= value <= high; NaN bounds where none was asked for."""
+    """A score and its interval, low <= value <= high; NaN bounds where there is none."""
 
     value: float
     low: float

@@ -138,7 +138,7 @@ def expected_calibration_error(
     logits, labels, temperature, weights
         As for `accuracy`.
     bins : int
-        Number of bins, at least 1.
+        Number of bins, 1 to 1000.
     binning : {"equal_width", "equal_mass"}
         Bins of equal width, or bins that hold equal weights of rows.
 
@@ -150,7 +150,7 @@ def expected_calibration_error(
     Raises
     ------
     TypeError, ValueError
-        As for `accuracy`; `bins` below 1; another `binning`.
+        As for `accuracy`; `bins` out of range; another `binning`.
 
     References
     ----------

@@ -80,10 +80,8 @@ def risk_coverage(
 
     Parameters
     ----------
-    logits, labels, temperature, weights
-        As for `accuracy`.
-    bootstrap, confidence, seed
-        As for `evaluate`; 0 replicates leave the intervals NaN.
+    logits, labels, temperature, bootstrap, confidence, seed, weights
+        As for `evaluate`.
 
     Returns
     -------

@@ -9,7 +9,7 @@ import numpy as np
 from logitherm._array import Array
 from logitherm.metrics.bootstrap import interval
 from logitherm.metrics.one_vs_rest import affordable, bin_matrix, class_columns, resampled_weights, with_weight
-from logitherm.metrics.options import as_kind, as_level, as_replicates
+from logitherm.metrics.options import as_bandwidth, as_kind, as_level, as_replicates
 from logitherm.metrics.rows import Inputs, Rows, as_inputs, row_statistics
 from logitherm.metrics.score import Score
 from logitherm.metrics.smoothing import Grid, Points, error_at, fixed_point, replicate_errors, resampled_errors
@@ -84,7 +84,7 @@ def smooth_calibration_error(
     >>> round(score.value, 4), score.low < score.value < score.high
     (0.1392, True)
     """
-    kind, width = as_kind(kind), _as_bandwidth(bandwidth)
+    kind, width = as_kind(kind), as_bandwidth(bandwidth, 1.0)
     replicates, level = as_replicates(bootstrap), as_level(confidence)
     rng = np.random.default_rng(seed)
     inputs = as_inputs(logits, labels, temperature, weights)
@@ -142,16 +142,3 @@ def _class_wise(
                 sums[now] += resampled_errors(mean, grid, bandwidth is None)
             done = now.stop
     return float(np.mean(values)), sums[total > 0] / inputs.logits.shape[1]
-
-
-def _as_bandwidth(bandwidth: Any) -> float | None:
-    if bandwidth is None:
-        return None
-    try:
-        width = float(bandwidth)
-    except (TypeError, ValueError):
-        kind = type(bandwidth).__name__
-        raise TypeError(f"bandwidth: must be a number; got {kind} {bandwidth!r}; give 0.05, say") from None
-    if not 0 < width <= 1:
-        raise ValueError(f"bandwidth: must lie in (0, 1]; got {width}; give 0.05, say")
-    return width
