@@ -17,6 +17,7 @@ PROBABILITIES = ("Softmax", "LogSoftmax", "Sigmoid")
 SAME = ("Identity", "Cast")
 SHAPES = ("Squeeze", "Unsqueeze", "Flatten", "Reshape")
 SOFTMAX_LAST = 13  # operator set from which a Softmax is over the last axis by default
+FREE_CONSTANTS = 4  # version of the format from which constants need not be listed among the inputs
 BROADCAST = 7  # operator set from which Div, Mul and Add broadcast
 
 
@@ -34,7 +35,7 @@ def fold_graph(model: Any, mapped: Affine, output: str | None) -> Baked:
     if logits != chosen:
         _require_last_axis(end, mapped, kind, model)
     reshaped = source != _behind(makers, logits, SAME)
-    return _fold_layer(graph, makers, source, mapped, reshaped) or _insert(model, makers[logits], logits, kind, mapped)
+    return _fold_layer(model, makers, source, mapped, reshaped) or _insert(model, makers[logits], logits, kind, mapped)
 
 
 def _output(graph: Any, name: str | None) -> str:
@@ -127,14 +128,16 @@ def _fresh(graph: Any, name: str) -> str:
 # -- into a layer ----------------------------------------------------------------------------------------
 
 
-def _fold_layer(graph: Any, makers: dict[str, Any], logits: str, mapped: Affine, reshaped: bool) -> Baked | None:
+def _fold_layer(model: Any, makers: dict[str, Any], logits: str, mapped: Affine, reshaped: bool) -> Baked | None:
     """Fold into the layer that makes these logits, if one does whose weights are its own."""
+    graph = model.graph
     uses = list(_uses(graph))
-    overridable = {value.name for value in graph.input}
+    inputs = {value.name for value in graph.input}
+    replaceable = inputs if model.ir_version >= FREE_CONSTANTS else set()
     own = {
         tensor.name: tensor
         for tensor in graph.initializer
-        if uses.count(tensor.name) == 1 and tensor.name not in overridable and tensor.data_type in TYPES
+        if uses.count(tensor.name) == 1 and tensor.name not in replaceable and tensor.data_type in TYPES
     }
     layer, addend = makers[logits], None
     if layer.op_type == "Add":
@@ -158,6 +161,8 @@ def _fold_layer(graph: Any, makers: dict[str, Any], logits: str, mapped: Affine,
         values = _values(constant)
         if values.size not in (1, outputs) or values.size != (values.shape or (1,))[-1]:
             return None
+        if values.size != outputs and constant.name in inputs:  # its shape is declared
+            return None
         bias = options.get("beta", 1.0) * np.broadcast_to(values.reshape(-1), (outputs,))
     where = f"{layer.op_type} {(layer.name or logits)!r}"
     mapped = fitted_to(mapped, outputs, where)
@@ -169,7 +174,9 @@ def _fold_layer(graph: Any, makers: dict[str, Any], logits: str, mapped: Affine,
     if constant is not None:
         _store(constant, np.reshape(np.asarray(new_bias), (*constant.dims[:-1], outputs)))
     elif new_bias is not None:
-        _add_bias(graph, layer, new_bias, stored.data_type)
+        name = _add_constant(model, f"{layer.input[1]}_bias", new_bias, stored.data_type)
+        del layer.input[2:]
+        layer.input.append(name)
     for attribute in layer.attribute:
         if attribute.name == "beta":
             attribute.f = 1.0
@@ -200,11 +207,12 @@ def _store(tensor: Any, values: np.ndarray) -> None:
     tensor.CopyFrom(_tensor(values, tensor.name, tensor.data_type))
 
 
-def _add_bias(graph: Any, layer: Any, bias: np.ndarray, data_type: int) -> None:
-    name = _fresh(graph, f"{layer.input[1]}_bias")
-    graph.initializer.append(_tensor(bias, name, data_type))
-    del layer.input[2:]
-    layer.input.append(name)
+def _add_constant(model: Any, name: str, values: Any, data_type: int) -> str:
+    """Its name in the graph."""
+    model.ir_version = max(model.ir_version, FREE_CONSTANTS)
+    name = _fresh(model.graph, name)
+    model.graph.initializer.append(_tensor(values, name, data_type))
+    return name
 
 
 # -- behind the logits -----------------------------------------------------------------------------------
@@ -237,8 +245,7 @@ def _insert(model: Any, maker: Any, logits: str, kind: Any, mapped: Affine) -> B
     current = _fresh(graph, f"{logits}_uncalibrated")
     maker.output[list(maker.output).index(logits)] = current
     for step, (operator, values) in enumerate(steps):
-        constant = _fresh(graph, f"calibrator_{operator}_constant")
-        graph.initializer.append(_tensor(values, constant, kind.elem_type))
+        constant = _add_constant(model, f"calibrator_{operator}_constant", values, kind.elem_type)
         result = logits if step == len(steps) - 1 else _fresh(graph, f"{logits}_scaled")
         name = _fresh(graph, f"calibrator_{operator}")
         graph.node.insert(place + step, helper.make_node(operator, [current, constant], [result], name=name))

@@ -1,0 +1,86 @@
+"""`logitherm bake`: a calibrator folded into a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from logitherm.cli import options
+from logitherm.cli.evaluate import described, load
+from logitherm.cli.output import Tell, console, print_json, progress, reports_errors
+
+SUFFIXES = (".onnx", ".safetensors")
+
+
+@click.command(
+    "bake",
+    short_help="Fold a calibrator into a model file: calibrated at no cost.",
+    epilog="Example: logitherm bake calibrator.json model.onnx -o calibrated.onnx",
+)
+@click.argument("calibrator", type=options.FILE)
+@click.argument("model", type=options.FILE)
+@click.option("-o", "target", type=options.FILE, metavar="OUT", required=True, help="Where to write the new model.")
+@click.option("--output", metavar="NAME", help="ONNX: the graph's output, where there are several.")
+@click.option("--weight", metavar="NAME", help="safetensors: the head's weight.  [default: classifier.weight]")
+@click.option(
+    "--bias", metavar="NAME", help="safetensors: its bias.  [default: named like the weight, if there is one]"
+)
+@options.options(options.as_json, options.force)
+@reports_errors
+def command(
+    calibrator: Path,
+    model: Path,
+    target: Path,
+    output: str | None,
+    weight: str | None,
+    bias: str | None,
+    as_json: bool,
+    force: bool,
+) -> None:
+    """Write MODEL with CALIBRATOR folded into its last layer: its logits, and what is made of them, are calibrated.
+
+    MODEL is an .onnx graph or a .safetensors checkpoint of classification logits; OUT is of the same format. Where an
+    ONNX graph has no last layer that could hold the calibrator, a node is inserted. Do not apply the calibrator to the
+    logits of OUT again.
+    """
+    from logitherm.integrations.baking import bake_onnx, bake_safetensors
+    from logitherm.io import InputError, check_target, require_file
+
+    kind = model.suffix.lower()
+    if kind not in SUFFIXES or target.suffix.lower() != kind:
+        raise click.UsageError(f"MODEL and -o must both end in {' or both in '.join(SUFFIXES)}.")
+    if kind == ".onnx" and (weight or bias):
+        raise click.UsageError("--weight and --bias are for .safetensors; an ONNX graph is read from its --output.")
+    if kind == ".safetensors" and output:
+        raise click.UsageError("--output is for .onnx; a checkpoint has --weight and --bias.")
+    if target.resolve() in {calibrator.resolve(), model.resolve()}:
+        raise InputError(f"{target}: is an input and cannot be the output too; choose another name")
+    check_target(target, force=force)
+    require_file(model)
+    with progress() as tell:
+        fitted = _load(calibrator, tell)
+        tell(f"baking {model.name}")
+        if kind == ".onnx":
+            done = bake_onnx(model, fitted, target, output=output, force=force)
+        else:
+            names = {"weight": weight} if weight else {}
+            done = bake_safetensors(model, fitted, target, bias=bias, force=force, **names)
+    if as_json:
+        print_json({"model": model, "calibrator": calibrator, "output": target, **vars(done)})
+        return
+    what = type(fitted).__name__ if not hasattr(fitted, "temperature_") else described(fitted)
+    console(stderr=True).print(f"{target}: {what} {done}", markup=False, soft_wrap=True)
+
+
+def _load(path: Path, tell: Tell) -> Any:
+    """A saved calibrator, also one of scores."""
+    from logitherm.calibration import PlattScaling
+    from logitherm.calibration.binary import FORMAT
+    from logitherm.io import require_file
+
+    require_file(path)
+    if f'"{FORMAT}"' in path.read_text(encoding="utf-8", errors="replace"):
+        return PlattScaling.load(path)
+    return load(path, tell)
