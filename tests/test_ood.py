@@ -1,0 +1,403 @@
+"""Scores against their definitions in float64 and in many digits, the identities that tie them to F, and detection
+against scikit-learn, plain loops and simulated coverage."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.special import logsumexp, softmax
+from scipy.stats import entropy as shannon
+from scipy.stats import norm
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from logitherm import free_energy, ood
+from logitherm.ood import (
+    detection,
+    entropy_score,
+    free_energy_score,
+    generalized_entropy_score,
+    max_logit_score,
+    max_softmax_score,
+    odin_score,
+)
+from logitherm.thermostat import PerGroup
+
+DIFFERENCES = (max_softmax_score, entropy_score, generalized_entropy_score, odin_score)
+SCORES = (free_energy_score, max_logit_score, *DIFFERENCES)
+
+state = st.one_of(st.integers(-3, 3).map(float), st.floats(-30, 30), st.just(-math.inf))
+rows = st.lists(state, min_size=1, max_size=8).map(np.array).filter(lambda z: z.max() > -math.inf)
+temperatures = st.floats(-1, 2).map(lambda x: 10.0**x)
+
+
+def allowed(z):
+    return z[z > -math.inf]
+
+
+def gen(p, gamma, top):
+    kept = np.sort(p)[::-1][:top]
+    return (kept**gamma * (1 - kept) ** gamma).sum()
+
+
+@pytest.fixture
+def logits(rng):
+    return 3 * rng.normal(size=(400, 12))
+
+
+# -- definitions -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("t", [0.5, 1.0, 7.0])
+def test_definitions(logits, t):
+    p = softmax(logits / t, axis=1)
+    assert free_energy_score(logits, t) == pytest.approx(-t * logsumexp(logits / t, axis=1), abs=1e-12)
+    assert max_logit_score(logits) == pytest.approx(-logits.max(1), abs=0)
+    assert max_softmax_score(logits, t) == pytest.approx(-np.log(p.max(1)), abs=1e-13)
+    assert entropy_score(logits, t) == pytest.approx(shannon(p, axis=1), abs=1e-12)
+    assert odin_score(logits, t) == pytest.approx(-t * np.log(12 * p.max(1)), abs=1e-11)
+    for gamma, top in ((0.1, 100), (0.5, 4), (1.0, 1)):
+        expected = [gen(row, gamma, top) for row in p]
+        assert generalized_entropy_score(logits, t, gamma=gamma, top=top) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_axis_batch_lists_and_torch(score, logits):
+    expected = score(logits)
+    assert expected.shape == (400,) and expected.dtype == np.float64
+    assert np.array_equal(score(logits.T, axis=0), expected)
+    assert np.array_equal(score(logits.reshape(20, 20, 12)), expected.reshape(20, 20))
+    assert score(logits.tolist()) == pytest.approx(expected, abs=1e-12)
+    found = score(torch.tensor(logits))
+    assert isinstance(found, torch.Tensor) and found.numpy() == pytest.approx(expected, abs=1e-12)
+    half = score(torch.tensor(logits).bfloat16())
+    assert half.dtype == torch.float32
+    assert np.array_equal(half.numpy(), score(torch.tensor(logits).bfloat16().float()).numpy())
+
+
+@pytest.mark.parametrize("score", [free_energy_score, *DIFFERENCES])
+def test_a_temperature_a_row_and_a_protocol(score, logits):
+    t = np.linspace(0.5, 2000, 400)
+    assert score(logits, t)[7] == pytest.approx(score(logits[7], t[7]), rel=1e-12)
+    group = np.arange(400) % 2
+    known = PerGroup(np.array([2.5, 40.0]), group)
+    assert np.array_equal(score(logits, known), score(logits, np.where(group, 40.0, 2.5)))
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_more_doubt_scores_higher(score):
+    z = np.array([[9.0, 0.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    assert np.all(np.diff(score(z)) > 0)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_gradients(score, rng):
+    z = torch.tensor(rng.normal(size=(3, 5)), requires_grad=True)
+    assert torch.autograd.gradcheck(score, (z,))
+    lone = torch.tensor([[2.0, -math.inf, -math.inf], [200.0, -300.0, -math.inf]], requires_grad=True)
+    score(lone).sum().backward()
+    assert torch.isfinite(lone.grad).all()
+
+
+# -- limits ----------------------------------------------------------------------------------------------
+
+
+@given(rows)
+def test_limits(z):
+    inside = allowed(z)
+    k, best = len(inside), int((inside == inside.max()).sum())
+
+    def of_uniform(m, top=100):
+        return min(m, top) * (1 / m * (1 - 1 / m)) ** 0.1
+
+    assert free_energy_score(z, 0) == max_logit_score(z) == -inside.max()
+    assert free_energy_score(z, math.inf) == (-math.inf if k > 1 else -inside[0])
+    assert odin_score(z, 0) == 0
+    assert odin_score(z, math.inf) == pytest.approx(inside.mean() - inside.max(), abs=1e-13)
+    for t, m in ((0.0, best), (math.inf, k)):
+        assert max_softmax_score(z, t) == pytest.approx(math.log(m), abs=1e-14)
+        assert entropy_score(z, t) == pytest.approx(math.log(m), abs=1e-14)
+        assert generalized_entropy_score(z, t) == pytest.approx(of_uniform(m), rel=1e-12)
+        assert generalized_entropy_score(z, t, top=2) == pytest.approx(of_uniform(m, 2), rel=1e-12)
+
+
+@given(rows, temperatures)
+def test_forbidden_states_do_not_count(z, t):
+    for score in (free_energy_score, *DIFFERENCES):
+        assert score(z, t) == pytest.approx(score(allowed(z), t), rel=1e-12, abs=1e-12)
+    assert max_logit_score(z) == max_logit_score(allowed(z))
+
+
+# -- identities ------------------------------------------------------------------------------------------
+
+
+@given(rows, temperatures)
+def test_max_softmax_is_a_difference_of_free_energies(z, t):
+    assert max_softmax_score(z, t) == pytest.approx((free_energy(z, 0.0) - free_energy(z, t)) / t, abs=1e-11)
+
+
+@given(rows, temperatures, st.floats(0.05, 0.95))
+def test_gen_lies_below_the_renyi_sum_of_free_energies(z, t, order):
+    """sum p^g = exp(g (F(T) - F(T/g)) / T), and the Renyi entropy is its logarithm over 1 - g."""
+    f, heated = free_energy(z, t), free_energy(z, t / order)
+    sum_of_powers = math.exp(order * (f - heated) / t)
+    p = softmax(allowed(z) / t)
+    assert (p**order).sum() == pytest.approx(sum_of_powers, rel=1e-9)
+    score = generalized_entropy_score(z, t, gamma=order)
+    assert score <= sum_of_powers * (1 + 1e-9)
+    others = np.where(np.eye(len(p)), 0, p).sum(axis=1)  # 1 - p, without its cancellation
+    assert score == pytest.approx((p**order * others**order).sum(), rel=1e-9)
+
+
+@given(rows, st.floats(2, 12).map(lambda x: 10.0**x))
+def test_hot_free_energy_is_the_mean_logit_and_hot_odin_a_centred_max_logit(z, t):
+    inside = allowed(z)
+    top, mean, k = inside.max(), inside.mean(), len(inside)
+    spread = top - inside.min()
+    left = spread**2 / (8 * t)  # of the expansion in 1/T: the variance is at most a quarter of the spread's square
+    assert free_energy_score(z, t) + t * math.log(k) == pytest.approx(-mean, abs=left + 1e-14 * t + 1e-12)
+    assert odin_score(z, t) == pytest.approx(mean - top, abs=left + 1e-7 * spread + 1e-13)
+
+
+@given(rows, temperatures, st.integers(-50, 50))
+def test_a_shift_moves_the_first_two_scores_alone(z, t, shift):
+    assert free_energy_score(z + shift, t) == pytest.approx(free_energy_score(z, t) - shift, abs=1e-10)
+    assert max_logit_score(z + shift) == pytest.approx(max_logit_score(z) - shift, abs=1e-12)
+    for score in DIFFERENCES:
+        assert score(z + shift, t) == pytest.approx(score(z, t), rel=1e-6, abs=1e-9)
+
+
+@given(rows, temperatures)
+def test_log_probabilities_serve_the_differences(z, t):
+    log_p = z - logsumexp(z)
+    for score in DIFFERENCES:
+        assert score(log_p, t, kind="log_probabilities") == pytest.approx(score(z, t), rel=1e-6, abs=1e-9)
+
+
+@given(st.lists(rows, min_size=2, max_size=6), st.floats(1, 1000))
+def test_odin_ranks_as_the_largest_probability(many, t):
+    z = [row[:3] for row in many if len(row) >= 3 and np.isfinite(row[:3]).all()]
+    assume(len(z) > 1)
+    z = np.array(z)
+    by_odin, by_p = odin_score(z, t), max_softmax_score(z, t)
+    for i in range(1, len(z)):
+        if abs(by_odin[i] - by_odin[0]) > 1e-6 * (1 + t):
+            assert (by_odin[i] > by_odin[0]) == (by_p[i] > by_p[0])
+
+
+# -- numbers that rounding would lose --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("t", [1.0, 10.0, 1e3, 1e6, 1e9, 1e15, 1e30])
+def test_odin_is_right_however_hot(definition, rng, dtype, t):
+    z = (5 * rng.normal(size=(4, 10)) + 100).astype(dtype)
+    hot = float(np.asarray(t, dtype))
+    for row, found in zip(z, odin_score(z, t)):
+        top_probability = definition(row, hot).top_probability
+        exact = -float(mpmath.mpf(hot) * (mpmath.log(10 * top_probability)))
+        assert found == pytest.approx(exact, abs=(1e-6 if dtype == "float32" else 1e-7) * float(np.ptp(row)))
+        assert found.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sure_rows_keep_their_order(dtype):
+    gap = np.arange(20, 700, 20, dtype=dtype)
+    z = np.stack([gap, 0 * gap, -gap], axis=1)
+    if dtype == "float64":
+        assert max_softmax_score(z)[-1] == pytest.approx(math.exp(-680), rel=1e-9)
+    assert np.all(np.diff(max_softmax_score(z)[:4]) < 0)
+    found = generalized_entropy_score(z)
+    assert np.all(np.diff(found) < 0)
+    # p of the second is exp(-gap), that of the third negligible: twice exp(-gap / 10), and exp(-2 gap / 10)
+    expected = 2 * np.exp(-gap.astype("f8") / 10) + np.exp(-gap.astype("f8") / 5)
+    assert found == pytest.approx(expected, rel=2e-5 if dtype == "float32" else 1e-8)
+
+
+def test_the_compiled_route_is_as_good(ran, rng):
+    z = (4 * rng.normal(size=(3000, 20))).astype(np.float32)
+    ran("log_softmax")
+    found = max_softmax_score(z), generalized_entropy_score(z), free_energy_score(z)
+    assert ran("log_softmax") == 2
+    p = softmax(z.astype(np.float64), axis=1)
+    assert found[0] == pytest.approx(-np.log1p(-(1 - p.max(1))), rel=1e-5, abs=1e-7)
+    assert found[1] == pytest.approx([gen(row, 0.1, 100) for row in p], rel=1e-5)
+    assert found[2] == pytest.approx(-logsumexp(z.astype(np.float64), axis=1), rel=1e-6)
+    ran("moments")
+    for t in (1000.0, 1e6):
+        by_the_reference = [odin_score(row, t) for row in z[:50]]
+        assert odin_score(z, t)[:50] == pytest.approx(by_the_reference, rel=1e-6)
+        assert ran("moments") == 1
+
+
+# -- refusals --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score", [free_energy_score, max_logit_score])
+def test_free_energy_of_log_probabilities_is_refused(score, logits):
+    with pytest.raises(ValueError, match=r"^kind: must be 'logits' for .*log Z is 0.*max_softmax_score.*odin_score"):
+        score(logits - logsumexp(logits, axis=1, keepdims=True), kind="log_probabilities")
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_bad_input_is_refused(score):
+    with pytest.raises(ValueError, match=r"^kind: must be one of"):
+        score(np.zeros((1, 2)), kind="probabilities")
+    with pytest.raises(TypeError, match=r"^logits: must be floating point"):
+        score(np.zeros((1, 2), int))
+    for bad, what in ((math.nan, "NaN"), (math.inf, r"\+inf"), (-math.inf, "no allowed state")):
+        z = np.zeros((4, 2))
+        z[2, :] = bad
+        with pytest.raises(ValueError, match=rf"^logits: .*row 2 of 4 has {what}"):
+            score(z)
+        for given in (z, torch.tensor(z)):
+            found = score(given, check=False)
+            assert [math.isnan(v) for v in found] == [False, False, True, False]
+    if score is not max_logit_score:
+        with pytest.raises(ValueError, match=r"^temperature: must lie in"):
+            score(np.zeros((1, 2)), -1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"gamma": 0.0}, ValueError, r"^gamma: must lie in \(0, 1\]"),
+        ({"gamma": 1.5}, ValueError, r"^gamma: must lie in"),
+        ({"gamma": "x"}, TypeError, "^gamma: must be a number"),
+        ({"top": 0}, ValueError, "^top: must be at least 1"),
+        ({"top": 2.0}, TypeError, "^top: must be an integer"),
+    ],
+)
+def test_gen_options_are_checked(options, error, match):
+    with pytest.raises(error, match=match):
+        generalized_entropy_score(np.zeros((1, 2)), **options)
+
+
+# -- detection -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[None, 1, 0], ids=["distinct", "ties", "many ties"])
+def scores(request, rng):
+    inside, outside = rng.normal(size=700), 1 + 1.5 * rng.normal(size=300)
+    if request.param is None:
+        return inside, outside
+    return inside.round(request.param), outside.round(request.param)
+
+
+def test_areas_are_those_of_scikit_learn(scores):
+    inside, outside = scores
+    both, is_out = np.concatenate(scores), np.arange(1000) >= 700
+    found = detection(inside, outside, bootstrap=0)
+    assert found.auroc.value == pytest.approx(roc_auc_score(is_out, both), abs=1e-12)
+    assert found.aupr_out.value == pytest.approx(average_precision_score(is_out, both), abs=1e-12)
+    assert found.aupr_in.value == pytest.approx(average_precision_score(~is_out, -both), abs=1e-12)
+    assert math.isnan(found.fpr.low) and math.isnan(found.aupr_in.high) and found.auroc.low < found.auroc.high
+
+
+@pytest.mark.parametrize("tpr", [0.0, 0.5, 0.8, 0.95, 0.999, 1.0])
+def test_false_positives_by_a_loop(scores, tpr):
+    inside, outside = scores
+    for threshold in np.unique(inside):
+        if np.mean(inside <= threshold) >= tpr - 1e-12:
+            break
+    found = detection(inside, outside, tpr=tpr, bootstrap=50)
+    assert found.threshold == threshold
+    assert found.fpr.value == np.mean(outside <= threshold)
+    assert found.fpr.low <= found.fpr.value <= found.fpr.high
+    assert (found.tpr, found.n_in, found.n_out) == (tpr, 700, 300)
+
+
+def test_order_alone_matters_and_the_classes_mirror(scores):
+    inside, outside = scores
+    found = detection(inside, outside)
+    again = detection(4 * inside[::-1], torch.tensor(4 * outside))
+    assert (again.auroc, again.fpr) == (found.auroc, found.fpr)
+    mirrored = detection(-outside, -inside, bootstrap=0)
+    assert mirrored.auroc.value == pytest.approx(found.auroc.value, abs=1e-12)
+    assert mirrored.aupr_in.value == pytest.approx(found.aupr_out.value, abs=1e-12)
+
+
+def test_integers_infinities_and_one_row():
+    found = detection([1, 2, 2, 3], np.array([2, 3, 4], np.int8), bootstrap=20)
+    assert found.auroc.value == pytest.approx((2 + 3.5 + 4) / 12)
+    found = detection([-math.inf, 0.0], [0.0, math.inf], bootstrap=20)
+    assert found.auroc.value == 0.875
+    json.dumps(found.to_dict(), allow_nan=False)
+    one = detection([0.0], [1.0], bootstrap=20)
+    assert (one.auroc.value, one.fpr.value, one.aupr_in.value) == (1.0, 0.0, 1.0)
+    assert math.isnan(one.auroc.low)
+    assert one.to_dict()["auroc"]["low"] is None
+
+
+def test_a_perfect_order_still_has_doubt():
+    found = detection(np.arange(50.0), 100 + np.arange(200.0))
+    assert found.auroc.value == found.auroc.high == 1 and 0.9 < found.auroc.low < 0.95
+    assert found.fpr.value == found.fpr.low == 0 and 0 < found.fpr.high < 0.03
+    worst = detection(300 + np.arange(50.0), np.arange(200.0))
+    assert worst.auroc.value == worst.auroc.low == 0 < worst.auroc.high
+    assert worst.fpr.value == worst.fpr.high == 1 > worst.fpr.low
+    same = detection(np.zeros(30), np.zeros(20))
+    assert (same.auroc.value, same.fpr.value, same.aupr_in.value) == (0.5, 1.0, 0.6)
+
+
+@pytest.mark.parametrize("groups", [2048, 64])
+def test_area_intervals_are_those_of_resampled_rows(scores, monkeypatch, groups):
+    monkeypatch.setattr(ood, "GROUPS", groups)  # 64: neighbours are grouped
+    inside, outside = scores
+    rng = np.random.default_rng(3)
+    both, is_out = np.concatenate(scores), np.arange(1000) >= 700
+    drawn = [rng.poisson(1.0, 1000) for _ in range(300)]
+    found = detection(inside, outside, bootstrap=3000)
+    for score, positive, sign in ((found.aupr_in, ~is_out, -1), (found.aupr_out, is_out, 1)):
+        again = [average_precision_score(positive, sign * both, sample_weight=w) for w in drawn]
+        low, high = np.quantile(again, [0.025, 0.975])
+        assert (score.low, score.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [0.5, 2.0])
+def test_intervals_hold_the_truth(shift):
+    rng = np.random.default_rng(0)
+    n, m, samples, many = 300, 200, 400, 200_000
+    big = np.concatenate([rng.normal(size=many), shift + rng.normal(size=many)])
+    is_out = np.arange(2 * many) >= many
+    weights = np.where(is_out, m / (n + m), n / (n + m))
+    truth = {
+        "auroc": norm.cdf(shift / math.sqrt(2)),
+        "fpr": norm.cdf(norm.ppf(0.95) - shift),
+        "aupr_in": average_precision_score(~is_out, -big, sample_weight=weights),
+        "aupr_out": average_precision_score(is_out, big, sample_weight=weights),
+    }
+    held = dict.fromkeys(truth, 0)
+    for seed in range(samples):
+        found = detection(rng.normal(size=n), shift + rng.normal(size=m), bootstrap=300, seed=seed)
+        for name, value in truth.items():
+            score = getattr(found, name)
+            held[name] += score.low <= value <= score.high
+    for name, count in held.items():
+        assert 0.92 <= count / samples <= 0.995, (name, count / samples)
+
+
+@pytest.mark.parametrize(
+    ("inside", "options", "error", "match"),
+    [
+        ([0.0, math.nan], {}, ValueError, "^in_scores: must not be NaN; row 1 of 2"),
+        ([], {}, ValueError, r"^in_scores: must be of shape \(rows,\) with at least one row"),
+        ([[0.0]], {}, ValueError, r"^in_scores: must be of shape \(rows,\)"),
+        (1.0, {}, ValueError, r"^in_scores: must be of shape \(rows,\)"),
+        ([True, False], {}, TypeError, "^in_scores: must be numbers"),
+        (["a"], {}, TypeError, "^in_scores: must be an array of numbers"),
+        ([0.0], {"tpr": 1.1}, ValueError, "^tpr: must lie in"),
+        ([0.0], {"confidence": 1.0}, ValueError, "^confidence: must lie between"),
+        ([0.0], {"bootstrap": -1}, ValueError, "^bootstrap: must be at least 0"),
+    ],
+)
+def test_bad_scores_and_options_are_refused(inside, options, error, match):
+    with pytest.raises(error, match=match):
+        detection(inside, [1.0], **options)
