@@ -17,6 +17,8 @@ from logitherm.calibration.plan import SampleSizePlan, plan_sample_size
 from logitherm.calibration.selection import METHODS, Selection, load_calibrator, select_method
 from logitherm.calibration.study import CalibrationStudy, calibrate
 from logitherm.calibration.temperature_scaling import TemperatureScaling
+from logitherm.calibration.top_answers import TopAnswers
+from logitherm.calibration.truncated import TruncatedTemperatureScaling
 
 __all__ = [
     "METHODS",
@@ -34,6 +36,8 @@ __all__ = [
     "Selection",
     "StructuredMatrixScaling",
     "TemperatureScaling",
+    "TopAnswers",
+    "TruncatedTemperatureScaling",
     "VectorScaling",
     "adapt_to_label_shift",
     "binary_logits",

@@ -191,10 +191,10 @@ def numbers(values: Any, count: int) -> np.ndarray:
     return np.array([number(value) for value in values])
 
 
-def whole_number(value: Any) -> int:
-    """An integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{value!r} where a whole number of at least 1 is due")
+def whole_number(value: Any, least: int = 1) -> int:
+    """An integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{value!r} where a whole number of at least {least} is due")
     return value
 
 

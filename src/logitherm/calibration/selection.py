@@ -28,6 +28,7 @@ from logitherm.calibration.entropy import EntropyTemperatureScaling
 from logitherm.calibration.group import GroupTemperatureScaling
 from logitherm.calibration.rows import possible
 from logitherm.calibration.temperature_scaling import TemperatureScaling
+from logitherm.calibration.truncated import TruncatedTemperatureScaling
 from logitherm.gibbs import softmax
 from logitherm.metrics import expected_calibration_error
 from logitherm.metrics.rows import as_inputs, row_statistics
@@ -75,7 +76,7 @@ def load_calibrator(path: str | os.PathLike[str]) -> Calibrator:
     ...     type(load_calibrator(pathlib.Path(folder, "calibrator.json"))).__name__
     'VectorScaling'
     """
-    return read_calibrator(path, (*METHODS.values(), GroupTemperatureScaling))
+    return read_calibrator(path, (*METHODS.values(), GroupTemperatureScaling, TruncatedTemperatureScaling))
 
 
 @dataclass(frozen=True)
