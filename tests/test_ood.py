@@ -256,8 +256,8 @@ def test_bad_input_is_refused(score):
         z[2, :] = bad
         with pytest.raises(ValueError, match=rf"^logits: .*row 2 of 4 has {what}"):
             score(z)
-        for given in (z, torch.tensor(z)):
-            found = score(given, check=False)
+        for logits in (z, torch.tensor(z)):
+            found = score(logits, check=False)
             assert [math.isnan(v) for v in found] == [False, False, True, False]
     if score is not max_logit_score:
         with pytest.raises(ValueError, match=r"^temperature: must lie in"):
