@@ -337,6 +337,12 @@ def test_files_that_are_none(folder):
     assert folder.target.read_bytes() == b"mine"
 
 
+def test_weights_that_do_not_fit_into_one_file(folder, monkeypatch):
+    folder.save(*LAYERS["transB"])
+    monkeypatch.setattr("logitherm.integrations.baking.onnx_file.MOST_BYTES", 90)
+    refused(folder, "less than 2 GB with its weights")
+
+
 def test_weights_beside_the_file(folder, calibrator):
     folder.save(*LAYERS["transB"])
     expected = calibrator.transform(folder.run(folder.source))

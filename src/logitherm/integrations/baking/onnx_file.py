@@ -10,6 +10,8 @@ from logitherm.integrations.baking.fold import Baked, affine_map
 from logitherm.integrations.baking.onnx_graph import fold_graph
 from logitherm.io import InputError, MissingExtra, check_target, require_file, write_whole
 
+MOST_BYTES = 2**31 - 2**20  # of one protocol buffer, less the graph itself
+
 
 def bake_onnx(
     path: str | os.PathLike[str],
@@ -76,7 +78,7 @@ def bake_onnx(
     check_target(output_path, force=force)
     model = _read(Path(path))
     done = fold_graph(model, mapped, output)
-    write_whole(output_path, _serialised(model, Path(path)), force=force)
+    write_whole(output_path, _serialised(model), force=force)
     return done
 
 
@@ -89,22 +91,20 @@ def _read(path: Path) -> Any:
     require_file(path)
     try:
         model = onnx.load(path)
+        if sum(len(tensor.raw_data) for tensor in model.graph.initializer) >= MOST_BYTES:
+            raise InputError(f"{path}: must be less than 2 GB with its weights; it is more; bake it before the export")
         onnx.checker.check_model(model)
+    except InputError:
+        raise
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: must be a sound ONNX model ({reason}); export it again") from error
     return model
 
 
-def _serialised(model: Any, path: Path) -> bytes:
+def _serialised(model: Any) -> bytes:
     import onnx
-    from google.protobuf.message import EncodeError
 
-    try:
-        data: bytes = model.SerializeToString()
-    except (EncodeError, ValueError) as error:
-        raise InputError(
-            f"{path}: must be at most 2 GB as one file; it is larger; bake it before the export"
-        ) from error
+    data: bytes = model.SerializeToString()
     onnx.checker.check_model(data)
     return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -56,18 +57,24 @@ def fold_linear(model: nn.Module, name: str, linear: nn.Linear, mapped: Affine) 
     bias = linear.bias
     new_weight, new_bias = fold(
         mapped,
-        weight.detach().to("cpu", torch.float64).numpy(),
-        None if bias is None else bias.detach().to("cpu", torch.float64).numpy(),
+        _numbers(weight),
+        None if bias is None else _numbers(bias),
         largest=torch.finfo(weight.dtype).max,
         where=where,
     )
     with torch.no_grad():
-        weight.copy_(torch.from_numpy(new_weight))
+        weight.copy_(torch.from_numpy(new_weight).to(weight.dtype))
         if bias is not None:
-            bias.copy_(torch.from_numpy(new_bias))
+            bias.copy_(torch.from_numpy(new_bias).to(bias.dtype))
         elif new_bias is not None:
-            made = torch.from_numpy(new_bias).to(weight)
+            made = torch.from_numpy(new_bias).to(weight.dtype).to(weight.device)
             linear.bias = nn.Parameter(made, requires_grad=weight.requires_grad)
+
+
+def _numbers(parameter: torch.Tensor) -> np.ndarray:
+    """float64, made on the CPU: some devices have no such type."""
+    values: np.ndarray = parameter.detach().cpu().double().numpy()
+    return values
 
 
 def require_unshared(model: nn.Module, linear: nn.Linear, where: str) -> None:
