@@ -71,7 +71,7 @@ _home = {name: module for module, names in _homes.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name in _home:
         return getattr(importlib.import_module(f"logitherm.{_home[name]}"), name)
-    if name in (*_homes, "io", "report"):
+    if name in (*_homes, "io", "ood", "report"):
         return importlib.import_module(f"logitherm.{name}")
     raise AttributeError(f"module 'logitherm' has no attribute {name!r}")
 
