@@ -42,10 +42,12 @@ def normal_interval(
     x, w = values[counted], weights[counted] / weights.max()
     if len(x) < 2 or not np.all(np.isfinite(x)):
         return math.nan, math.nan
-    mean = float(w @ x / w.sum())
+    mean = weighted_mean(values, weights)
     gaps = w * (x - mean)
-    error = math.sqrt(float(gaps @ gaps) * len(x) / (len(x) - 1)) / float(w.sum())
-    return max(mean - _reach(level) * error, 0.0), min(mean + _reach(level) * error, most)
+    size = max(float(np.abs(gaps).max()), np.finfo(np.float64).tiny)  # squares of huge ones overflow
+    error = size * math.sqrt(float((gaps / size) @ (gaps / size)) * len(x) / (len(x) - 1)) / float(w.sum())
+    reach = _reach(level) * error
+    return min(max(mean - reach, 0.0), mean), max(min(mean + reach, most), mean)
 
 
 def _reach(level: float) -> float:

@@ -24,7 +24,10 @@ def class_columns(inputs: Inputs) -> Iterator[tuple[slice, np.ndarray]]:
     step = max(1, min(classes, HELD_VALUES // n))
     for first in range(0, classes, step):
         some = slice(first, min(first + step, classes))
-        yield some, np.concatenate([probabilities(block)[:, some] for block in row_blocks(inputs)])
+        p = np.empty((n, some.stop - first))
+        for block in row_blocks(inputs):
+            p[block.rows] = probabilities(block)[:, some]  # copied: a list of views would hold all classes
+        yield some, p
 
 
 def forecasts(inputs: Inputs) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -103,9 +103,9 @@ def smooth_score(
     bandwidth: float | None = None,
 ) -> Score:
     """The smooth error of the top label, from the statistics of rows."""
-    counted = weights > 0
-    weight = weights[counted]
-    points = Points(rows.confidence[counted], rows.correct[counted], weight / weight.sum())
+    share = weights / weights.sum()
+    counted = share > 0
+    points = Points(rows.confidence[counted], rows.correct[counted], share[counted])
     value = _value(points, bandwidth)
     resampled = replicate_errors(points, _width(value, bandwidth), bandwidth is None, replicates, rng)
     return Score(value, *interval(value, resampled, level, recentre=True))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from logitherm._array import Array
-from logitherm.metrics.binning import bin_index, bin_sums, expected_error
+from logitherm.metrics.binning import bin_index, bin_sums, expected_error, per_mass
 from logitherm.metrics.bootstrap import interval, resampled_sums
 from logitherm.metrics.one_vs_rest import affordable, bin_matrix, class_columns, resampled_weights, with_weight
 from logitherm.metrics.options import as_kind, as_level, as_replicates, finite_or_none
@@ -165,5 +165,6 @@ def _ends(middle: np.ndarray, bins: int) -> np.ndarray:
 
 
 def _rises(mass: np.ndarray, right: np.ndarray, ends: np.ndarray) -> bool:
-    accuracy = np.diff(right[ends], prepend=0.0) / np.diff(mass[ends], prepend=0.0)
+    # a bin may weigh nothing to those before it: its accuracy is NaN, and rises from nothing
+    accuracy = per_mass(np.diff(right[ends], prepend=0.0), np.diff(mass[ends], prepend=0.0))
     return bool(np.all(np.diff(accuracy) >= -_ROUNDING))
