@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names, assert_all_finite, check_is_fitted, column_or_1d
 
@@ -40,6 +41,11 @@ class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEs
     """
 
     keeps_predictions: ClassVar[bool]  # whether the largest logit stays the largest, whatever is fitted
+    # scikit-learn takes every argument that is not called X or y for metadata to route
+    __metadata_request__fit: ClassVar = {"logits": UNUSED, "labels": UNUSED}
+    __metadata_request__transform: ClassVar = {"logits": UNUSED}
+    __metadata_request__predict: ClassVar = {"logits": UNUSED}
+    __metadata_request__predict_proba: ClassVar = {"logits": UNUSED}
     classes_: np.ndarray
     n_features_in_: int
 
