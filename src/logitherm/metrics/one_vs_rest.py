@@ -13,7 +13,7 @@ import numpy as np
 from logitherm.metrics.bootstrap import draw_counts
 from logitherm.metrics.rows import Inputs, probabilities, row_blocks
 
-HELD_VALUES = 1 << 22  # probabilities, or random weights, held at a time: 32 MB
+HELD_VALUES = 1 << 20  # probabilities, or random weights, held at a time: 8 MB
 WORK = 10**8  # multiplications of the bootstrap
 LEAST = 100  # replicates
 
