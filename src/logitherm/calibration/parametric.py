@@ -40,10 +40,10 @@ class ParametricTemperatureScaling(Calibrator):
     """T = T_0 exp f(gaps), f a network of 2 x 5 units that sees how far the 10 largest logits are apart.
 
     For models whose overconfidence depends on the margins of the row in a way that no formula is known for; keeps
-    predictions. A constant added to a row changes nothing. The prior draws every weight to 0, that is T to T_0: a few
-    hundred rows of one temperature are given one temperature, and where the network gains less likelihood than its
-    prior costs, it is left out altogether. Where a few confident blunders make up most of the NLL, the network learns
-    these few: compare by `select_method`, and see `EnsembleTemperatureScaling`.
+    predictions. A constant added to a row changes nothing. The prior draws every weight to 0, that is T to T_0: on
+    rows of one temperature the network loses about 1 / n nats at most, and where it gains less likelihood than its
+    prior costs, it is left out altogether. Where a few confident blunders make up most of the NLL, it learns these
+    few: compare on held-out rows, and see `EnsembleTemperatureScaling`.
 
     T_0 is the best single temperature, gaps are log(1 + (z_1 - z_j) / T_0) for the sorted logits z_1 >= z_2 >= ....
     Fitted by maximum a posteriori likelihood (not by the squared error of the paper, which is less efficient) with
