@@ -133,11 +133,11 @@ def evaluate(
     inputs = as_inputs(logits, labels, temperature, weights)
     n, classes = inputs.logits.shape
     rows = row_statistics(inputs)
-    scores = {"smooth_ece": smooth_score(rows, inputs.weights, replicates, level, rng)}
-    scores |= _top_label_scores(rows, inputs.weights, bins, replicates, level, rng)
     classwise = float(classwise_errors(inputs, bins, 1, lambda part: inputs.weights[part, None])[0])
     resampled = _classwise_replicates(inputs, bins, replicates, rng)
-    scores["classwise_ece"] = Score(classwise, *percentiles(classwise, resampled, level, recentre=True))
+    scores = {"classwise_ece": Score(classwise, *percentiles(classwise, resampled, level, recentre=True))}
+    scores |= _top_label_scores(rows, inputs.weights, bins, replicates, level, rng)
+    scores["smooth_ece"] = smooth_score(rows, inputs.weights, replicates, level, rng)
     if analytic:
         for name, most in (("nll", math.inf), ("brier", 2.0)):
             found = normal_interval(getattr(rows, name), inputs.weights, level, most)
