@@ -71,8 +71,8 @@ def test_row_statistics_are_derivatives_of_the_likelihood():
         np.testing.assert_allclose(found.curvature[:, i], bend, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_the_recursion_in_any_batches(weighted):
+@pytest.mark.parametrize(("weighted", "dispersion"), [(False, 1.0), (True, 1.0), (False, 1.3)])
+def test_the_recursion_in_any_batches(weighted, dispersion):
     rng = np.random.default_rng(1)
     z, y = draw(rng, 600, np.repeat([1.0, 1.4], 300))
     w = rng.choice([0.0, 0.5, 1.0, 3.0], 600) if weighted else np.ones(600)
@@ -81,11 +81,11 @@ def test_the_recursion_in_any_batches(weighted):
     gains += [nll(high) - nll(high * f) for high in BAND[1:] for f in BEYOND]
     r, expected, level = np.zeros(len(gains)), None, 0.0
     for i, row in enumerate(np.array(gains).T):
-        r = (1 + r) * np.exp(min(w[i], 1.0) * row)
+        r = (1 + r) * np.exp(min(w[i], 1.0) * row / dispersion)
         level = r.mean() / 1000
         expected = i + 1 if expected is None and level >= 1 else expected
     for sizes in ([600], [1] * 20 + [580], [7] * 85 + [5]):
-        alarm, start = Alarm(BAND, 1000), 0
+        alarm, start = Alarm(BAND, 1000, dispersion), 0
         for size in sizes:
             watch(alarm, labelled(z[start : start + size], y[start : start + size])._replace(weights=w[start:][:size]))
             start += size

@@ -146,6 +146,7 @@ def test_the_reference_and_its_band():
     for given_reference in (fit, scaling):
         thermometer = OnlineThermometer(given_reference, tolerance=0.1)
         assert thermometer.reference_temperature == fit.temperature
+        assert thermometer.dispersion == max(1.0, (fit.sandwich_error / fit.standard_error) ** 2)
         low, high = fit.sandwich_interval
         assert thermometer.band == pytest.approx((low / 1.1, high * 1.1))
     assert OnlineThermometer(2.0, tolerance=0).band == (2.0, 2.0)
@@ -167,7 +168,9 @@ def test_the_alarm_is_set_again_and_t_is_kept():
 def test_a_file_carries_on_where_the_stream_was(tmp_path):
     rng = np.random.default_rng(9)
     z, y = draw(rng, 600, np.repeat([1.0, 3.0], 300))
-    thermometer = OnlineThermometer(1.1, reference_error=0.01, half_life=None, zero_labels="exclude", run_length=500)
+    thermometer = OnlineThermometer(
+        1.1, reference_error=0.01, dispersion=1.2, half_life=None, zero_labels="exclude", run_length=500
+    )
     thermometer.save(tmp_path / "new.json")
     for path in ("new.json", "old.json"):
         loaded = OnlineThermometer.load(tmp_path / "new.json")
@@ -187,6 +190,7 @@ def test_a_file_carries_on_where_the_stream_was(tmp_path):
     [
         ("format", "x"),
         ("reference_temperature", 0),
+        ("dispersion", 0.5),
         ("half_life", -1),
         ("sums", [[1.0]]),
         ("sums", 3),
@@ -273,6 +277,7 @@ def test_bad_input():
         ({"reference_temperature": frozen}, "reference_temperature: must be positive and finite"),
         ({"reference_error": -1.0}, "reference_error: "),
         ({"reference_error": 1e3}, "reference_error: must leave a band"),
+        ({"dispersion": 0.5}, "dispersion: "),
         ({"half_life": 0}, "half_life: "),
         ({"tolerance": -0.1}, "tolerance: "),
         ({"run_length": 0.5}, "run_length: "),

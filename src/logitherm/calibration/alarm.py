@@ -10,6 +10,10 @@ the alarm, raised when the average over several b' reaches `run_length`, comes a
 average while T stays in the band, and within the first n rows with a probability of at most n / `run_length`. There is
 no approximation in either.
 
+Labels of a model that is wrong in more than its temperature are no such draws, whatever T. There the ratio is taken to
+the power 1 / dispersion, as in a quasi-likelihood: with E[score] = 0, variance J of the score and curvature I, L^p of
+a near alternative has an expectation of at most 1, to second order, for p <= I / J. The guarantee then is approximate.
+
 Shin, Ramdas and Rinaldo (2024), E-detectors: a nonparametric framework for sequential change detection, section 2;
 the recursion is that of Shiryaev and Roberts.
 """
@@ -58,6 +62,8 @@ class Alarm:
         Lowest and highest temperature that are no cause for alarm, 0 < low <= high < inf.
     run_length : float
         Rows to a false alarm, on average at least.
+    dispersion : float
+        J / I, the ratio of the sandwich to the model-based variance of T; 1 for a model that errs in T alone.
 
     Attributes
     ----------
@@ -67,9 +73,9 @@ class Alarm:
         Whether the labels then asked for a temperature above or below the band.
     """
 
-    def __init__(self, band: tuple[float, float], run_length: float) -> None:
+    def __init__(self, band: tuple[float, float], run_length: float, dispersion: float = 1.0) -> None:
         low, high = band
-        self.run_length = run_length
+        self.run_length, self.dispersion = run_length, dispersion
         self.temperatures = np.array([low, *(low / f for f in BEYOND), high, *(high * f for f in BEYOND)])
         self.clear()
 
@@ -94,7 +100,7 @@ class Alarm:
             return
         cold, hot = np.split(nll, 2, axis=1)
         gains = np.concatenate([cold[:, :1] - cold[:, 1:], hot[:, :1] - hot[:, 1:]], axis=1)
-        sums = np.cumsum(gains * np.minimum(weights, 1.0)[:, None], axis=0)
+        sums = np.cumsum(gains * (np.minimum(weights, 1.0) / self.dispersion)[:, None], axis=0)
         # R_n = sum over k of L_k ... L_n: the sums of log L up to n, less those before k
         starts = np.concatenate([self.evidence[None], -sums[:-1]])
         log_r = sums + np.logaddexp.accumulate(starts, axis=0)

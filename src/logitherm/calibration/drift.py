@@ -18,7 +18,7 @@ from logitherm.calibration.rows import labelled, possible
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.gibbs import heat_capacity
 from logitherm.kernels import exponential
-from logitherm.thermometer import fit_temperature
+from logitherm.thermometer import TemperatureFit, fit_temperature
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class DriftCheck:
         temperature / reference_temperature: above 1 the calibrator leaves the new rows overconfident.
     change_interval : (float, float) or None
         Of it, by both errors.
+    dispersion : float
+        Squared ratio of sandwich to model-based error of the calibrator; much above 1 it errs in more than T, and the
+        rate of the alarm is approximate.
     error, reference_error : float or None
         Relative standard errors of the two temperatures.
     p_value : float or None
@@ -77,6 +80,7 @@ class DriftCheck:
     at_bound: str | None
     change: float
     change_interval: tuple[float, float] | None
+    dispersion: float
     error: float | None
     reference_error: float
     p_value: float | None
@@ -112,7 +116,8 @@ def check_drift(
     A temperature is fitted to the calibrated logits, where it should be 1, and compared by the errors of both fits.
     An alarm also reads the rows in their order and says when the change had become plain. Without `run_length` a
     calibrator that fits is called "drifted" with a probability of at most 1 - confidence: half for the comparison,
-    which is asymptotic, half for the alarm, which is exact.
+    which is asymptotic, half for the alarm, which is exact for labels drawn from the calibrated model, and approximate
+    where it is wrong in more than its temperature.
 
     Parameters
     ----------
@@ -145,7 +150,8 @@ def check_drift(
 
     Examples
     --------
-    >>>     >>> rng = np.random.default_rng(0)
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
     >>> z = 2 * rng.normal(size=(4000, 5))
     >>> labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
     >>> scaling = TemperatureScaling().fit(2 * z[:2000], labels[:2000])
@@ -163,11 +169,11 @@ def check_drift(
     data = labelled(z, labels)
     if fit.excluded:
         data = data.take(possible(data.logits, data.labels))
-    spread = _error(calibrator, data.logits)
+    spread, dispersion = _errors(calibrator, data.logits, fit)
     band = band_around(1.0, spread, tolerance, confidence)
     share = (1 - confidence) / 2
     length = as_run_length(fit.n / share if run_length is None else run_length)
-    alarm = Alarm(band, length)
+    alarm = Alarm(band, length, dispersion)
     watch(alarm, data)
 
     error = None if fit.at_bound or fit.sandwich_error is None else fit.sandwich_error / fit.temperature
@@ -192,6 +198,7 @@ def check_drift(
         at_bound=fit.at_bound,
         change=fit.temperature,
         change_interval=ends,
+        dispersion=dispersion,
         error=error,
         reference_error=spread,
         p_value=p_value,
@@ -209,17 +216,21 @@ def check_drift(
     )
 
 
-def _error(calibrator: Calibrator, calibrated: Array) -> float:
-    """Relative standard error of a calibrator's temperature: its own, or that of one T fitted to as many such rows.
+def _errors(calibrator: Calibrator, calibrated: Array, fit: TemperatureFit) -> tuple[float, float]:
+    """Relative standard error of a calibrator's temperature, and its dispersion; of the new rows where it has none.
 
-    The second is taken from the logits alone, not from their labels, so that the alarm keeps its guarantee.
+    The error then is that of one T fitted to as many rows such as these. But for the dispersion it comes from their
+    logits alone, not from their labels, so that the alarm keeps its guarantee.
     """
-    if isinstance(calibrator, TemperatureScaling):
-        return as_reference(calibrator)[1]
-    information = float(heat_capacity(calibrated).mean())
-    if not information > 0:
-        raise ValueError("logits: must differ between classes once calibrated; got constant rows; no T can be told")
-    return 1 / math.sqrt(calibrator.n_ * information)  # type: ignore[attr-defined]
+    error, dispersion = as_reference(calibrator)[1:] if isinstance(calibrator, TemperatureScaling) else (0.0, 1.0)
+    if getattr(calibrator, "standard_error_", None) is None:
+        dispersion = 1.0 if fit.at_bound else as_reference(fit)[2]
+    if not error:
+        information = float(heat_capacity(calibrated).mean())
+        if not information > 0:
+            raise ValueError("logits: must differ between classes once calibrated; got constant rows; no T can be told")
+        error = math.sqrt(dispersion / (calibrator.n_ * information))  # type: ignore[attr-defined]
+    return error, dispersion
 
 
 def _around(temperature: float, error: float, confidence: float) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from logitherm.cli import apply, bake, calibrate, demo, evaluate, plan
+from logitherm.cli import apply, bake, calibrate, check, demo, evaluate, plan
 from logitherm.cli.output import survive_narrow_encodings
 
 __all__ = ["main"]
@@ -23,5 +23,5 @@ def main() -> None:
     survive_narrow_encodings()
 
 
-for _module in (calibrate, evaluate, apply, bake, plan, demo):
+for _module in (calibrate, evaluate, apply, check, bake, plan, demo):
     main.add_command(_module.command)

@@ -1,0 +1,156 @@
+"""`logitherm check`: whether a saved calibrator still fits new rows."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from logitherm.cli import options
+from logitherm.cli.calibrate import about, read, remark, require_possible
+from logitherm.cli.evaluate import load, require_classes
+from logitherm.cli.output import console, print_json, progress, reports_errors, warn
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+DISPERSED = 1.5  # from which the rate of the alarm is no longer exact to speak of
+DRIFTED = 3  # exit code, where it is asked for
+
+
+@click.command(
+    "check",
+    short_help="Whether a calibrator still fits new rows.",
+    epilog="Example: logitherm check calibrator.json today.npz --fail-on-drift",
+)
+@click.argument("calibrator", type=options.FILE)
+@click.argument("new_logits", type=options.FILE)
+@options.options(
+    options.labels,
+    options.probabilities,
+    options.zero_labels,
+    click.option(
+        "--tolerance",
+        type=click.FloatRange(min=0, max=10),
+        default=0.05,
+        show_default=True,
+        help="Relative change of T that does not matter.",
+    ),
+    click.option(
+        "--run-length",
+        type=click.FloatRange(min=1),
+        metavar="ROWS",
+        help="Rows to a false alarm, on average at least.  [default: 40 times the rows there are]",
+    ),
+    click.option("--fail-on-drift", is_flag=True, help=f"Exit with code {DRIFTED} if the calibrator has drifted."),
+    options.as_json,
+)
+@reports_errors
+def command(
+    calibrator: Path,
+    new_logits: Path,
+    labels: Path | None,
+    probabilities: bool,
+    zero_labels: str,
+    tolerance: float,
+    run_length: float | None,
+    fail_on_drift: bool,
+    as_json: bool,
+) -> None:
+    """Compare the temperature that NEW_LOGITS need with the one that CALIBRATOR gives them.
+
+    The rows are labelled and in the order of time: an alarm says after how many of them a change was plain. Of a
+    calibrator that fits, 5 % at most are called drifted. Exit code 0, whatever is found, unless --fail-on-drift.
+    """
+    from logitherm.calibration import TemperatureScaling
+    from logitherm.calibration.drift import check_drift
+    from logitherm.calibration.verdict import FEW
+
+    with progress() as tell:
+        fitted = load(calibrator, tell)
+        data = read(new_logits, labels, probabilities, tell)
+        require_classes(fitted, data.classes, new_logits)
+        if zero_labels == "raise":
+            require_possible([data])
+        tell("checking")
+        found = check_drift(
+            fitted, data.logits, data.labels, tolerance=tolerance, run_length=run_length, zero_labels=zero_labels
+        )
+    remark(data, "those rows are left out")
+    if found.n < FEW:
+        warn(f"{data.source}: {found.n} rows hardly tell how large their own error is; label at least {FEW}")
+    if as_json:
+        print_json({"calibrator": calibrator.name, "file": data.source, "kind": data.kind, **found.to_dict()})
+    else:
+        from logitherm.cli import tables
+
+        out = console()
+        out.print(tables.sentences(finding(found)))
+        out.print()
+        out.print(table(found))
+        single = isinstance(fitted, TemperatureScaling)
+        out.print(tables.footnote(f"New rows: {about(data, found.n)}.\n{basis(found, single)}"))
+    if fail_on_drift and found.verdict == "drifted":
+        sys.stdout.flush()
+        raise click.exceptions.Exit(DRIFTED)
+
+
+def finding(found: Any) -> list[str]:
+    """The verdict in a sentence, and what else should be known."""
+    if found.at_bound == "infinite":
+        first = "The logits say nothing about the new labels that an infinite temperature would not say as well."
+        return [
+            first,
+            "Check that labels and logits belong together, and that the columns are those of the calibrator.",
+        ]
+    if found.at_bound == "zero":
+        return ["Every new label is the model's first choice: these rows cannot tell a temperature (T = 0)."]
+    if found.verdict == "holds":
+        return [f"The calibrator still fits: the new rows need its temperature, within {100 * found.tolerance:g} %."]
+    if found.changed:
+        side = "over" if found.change > 1 else "under"
+        return [f"The calibrator has drifted: it leaves the new rows {side}confident. Fit it again."]
+    if found.verdict == "drifted":
+        side = "over" if found.direction == "hot" else "under"
+        return [
+            f"The calibrator did not fit at all times: for a while it left the rows {side}confident.",
+            "Over all of them the change cannot be told from chance; look at the rows before the alarm.",
+        ]
+    return [f"Too few rows to tell whether the calibrator still fits within {100 * found.tolerance:g} %."]
+
+
+def table(found: Any) -> RenderableType:
+    """The two temperatures with their intervals, and how sure the change is."""
+    from rich.table import Table
+
+    from logitherm.cli.tables import decimals_of, number
+
+    decimals = decimals_of(*(found.interval or found.reference_interval))
+
+    def row(temperature: float, ends: tuple[float, float] | None) -> str:
+        low, high = (number(end, decimals) for end in ends or (math.nan, math.nan))
+        return f"[bold]{number(temperature, decimals)}[/]" + (f"   95 % interval {low} to {high}" if ends else "")
+
+    grid = Table.grid(padding=(0, 3))
+    grid.add_row("  Temperature given", row(found.reference_temperature, found.reference_interval))
+    grid.add_row("  Temperature needed", row(found.temperature, found.interval))
+    if found.p_value is not None:
+        low, high = (f"{100 * (end - 1):+.1f}" for end in found.change_interval)
+        chance = "p < 1e-300" if found.p_value < 1e-300 else f"p = {found.p_value:.2g}"
+        grid.add_row("  Change", f"[bold]{100 * (found.change - 1):+.1f} %[/]   95 % interval {low} to {high} %")
+        grid.add_row(f"  Beyond {100 * found.tolerance:g} %", chance)
+    side = "higher" if found.direction == "hot" else "lower"
+    raised = f"after {found.rows_to_alarm} rows, which need a {side} T"
+    grid.add_row("  Alarm", raised if found.rows_to_alarm else "none")
+    grid.add_row("  NLL", f"{found.nll_before:.4g} as calibrated, {found.nll_after:.4g} at the T needed")
+    return grid
+
+
+def basis(found: Any, single: bool) -> str:
+    """What the numbers stand on."""
+    rate = f"A false alarm in these rows: {100 * found.false_alarm:.2g} % at most"
+    rate += ", roughly: the model errs in more than T." if found.dispersion > DISPERSED else "."
+    return rate if single else f"{rate}\nT is that of the calibrated logits."
