@@ -33,19 +33,6 @@ FAMILIES = beside("test_families")
 LOGITS, LABELS = FAMILIES.LOGITS, FAMILIES.LABELS
 
 
-def checks():
-    """The tests that every family passes, for this one (files are below: no method of `METHODS` is in them)."""
-    for name, test in vars(FAMILIES).items():
-        marks = getattr(test, "pytestmark", [])
-        if name != "test_files" and any(mark.args[0] == "family" for mark in marks):
-            own = types.FunctionType(test.__code__, test.__globals__, name, test.__defaults__)
-            own.pytestmark = [mark for mark in marks if mark.args[0] != "family"]
-            yield name, pytest.mark.parametrize("family", [ParametricTemperatureScaling], ids=["parametric"])(own)
-
-
-globals().update(checks())
-
-
 @pytest.mark.filterwarnings("ignore::Warning")  # the checks themselves warn
 def test_scikit_learn_takes_it_for_an_estimator():
     expected = beside("test_temperature_scaling").EXPECTED_FAILURES

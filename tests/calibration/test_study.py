@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -90,9 +90,8 @@ def test_few_rows_say_nothing():
 def scores(equal_mass: float):
     """Two evaluations of which only the equal-mass error changes."""
     still = Score(0.5, 0.4, 0.6)
-    return [
-        Evaluation(100, 5, still, still, still, still, Score(m, 0, 1), still, still, still) for m in (0.1, 0.1 + equal_mass)
-    ]
+    same = {field.name: still for field in fields(Evaluation)} | {"n": 100, "classes": 5}
+    return [Evaluation(**same | {"ece_equal_mass": Score(m, 0, 1)}) for m in (0.1, 0.1 + equal_mass)]
 
 
 @pytest.mark.parametrize(

@@ -344,3 +344,10 @@ def test_warnings_of_the_library_are_one_line_on_stderr(files, command, monkeypa
     result = command("calibrate", files.val, "--json")
     json.loads(result.stdout)
     assert "warning: something to know" in result.stderr
+
+
+def test_every_method_is_offered():
+    from logitherm.calibration import METHODS
+    from logitherm.cli import calibrate
+
+    assert (*METHODS, "auto") == calibrate.METHODS

@@ -23,7 +23,9 @@ def study():
 def test_every_test_and_method_has_its_row(study):
     contents = study.to_dict()
     html = enough(contents, "")
-    assert len(re.findall(r'<th scope="row">', html)) == len(study.goodness.tests) + len(study.selection.candidates)
+    assert len(re.findall(r'<th scope="row">', html)) == (
+        len(study.goodness.tests) + len(study.selection.candidates) + len(study.selection.splits)
+    )
     assert f"<b>{study.method}</b>" in html
     for each in study.selection.candidates:
         assert (f"{each.nll:.4f}" if np.isfinite(each.nll) else "\u221e") in html

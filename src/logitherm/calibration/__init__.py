@@ -13,6 +13,7 @@ from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
 from logitherm.calibration.group import GroupTemperatureScaling
 from logitherm.calibration.label_shift import LabelShift, adapt_to_label_shift
 from logitherm.calibration.overfitting import OverfittingGauge, overconfidence, overfitting_gauge
+from logitherm.calibration.parametric import ParametricTemperatureScaling
 from logitherm.calibration.plan import SampleSizePlan, plan_sample_size
 from logitherm.calibration.selection import METHODS, Selection, load_calibrator, select_method
 from logitherm.calibration.study import CalibrationStudy, calibrate
@@ -31,6 +32,7 @@ __all__ = [
     "GroupTemperatureScaling",
     "LabelShift",
     "OverfittingGauge",
+    "ParametricTemperatureScaling",
     "PlattScaling",
     "SampleSizePlan",
     "Selection",

@@ -26,7 +26,9 @@ from logitherm.calibration.base import Calibrator, read_calibrator
 from logitherm.calibration.ensemble import EnsembleTemperatureScaling
 from logitherm.calibration.entropy import EntropyTemperatureScaling
 from logitherm.calibration.group import GroupTemperatureScaling
+from logitherm.calibration.parametric import ParametricTemperatureScaling
 from logitherm.calibration.rows import possible
+from logitherm.calibration.split import ScoreSplit, split_score
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.calibration.truncated import TruncatedTemperatureScaling
 from logitherm.gibbs import softmax
@@ -37,6 +39,7 @@ METHODS: dict[str, type[Calibrator]] = {  # simplest first
     "temperature": TemperatureScaling,
     "entropy": EntropyTemperatureScaling,
     "ensemble": EnsembleTemperatureScaling,
+    "parametric": ParametricTemperatureScaling,
     "bias": BiasCorrectedTemperatureScaling,
     "vector": VectorScaling,
     "matrix": StructuredMatrixScaling,
@@ -46,13 +49,14 @@ WORDS = {
     "temperature": "one temperature",
     "entropy": "a temperature that depends on the entropy of the row",
     "ensemble": "a mixture of the heated model, the model as it is and indifference",
+    "parametric": "a temperature that a small network reads off the largest logits",
     "bias": "one temperature and a bias for every class",
     "vector": "a temperature and a bias for every class",
     "matrix": "a matrix and a bias",
     "dirichlet": "a matrix and a bias on log-probabilities",
 }
 QUICK = ("temperature", "entropy", "ensemble", "bias", "vector")
-CANDIDATES = (*QUICK, "matrix")
+CANDIDATES = (*QUICK, "parametric", "matrix")
 BASELINES = ("sigmoid", "isotonic")  # scikit-learn's
 AS_IT_IS = "as it is"
 
@@ -118,12 +122,15 @@ class Selection:
         The method of lowest NLL.
     candidates : tuple of Candidate
         Simplest first, after the logits as they are; the baselines last.
+    splits : tuple of ScoreSplit
+        Of the NLL and of the Brier score: what the best method mends, and what remains.
     folds, n : int
     """
 
     chosen: str
     best: str
     candidates: tuple[Candidate, ...]
+    splits: tuple[ScoreSplit, ...]
     folds: int
     n: int
 
@@ -229,7 +236,11 @@ def select_method(
         brier = float(rows[name].brier.mean())
         candidates.append(Candidate(name, mean[name], brier, ece, mean[name] - mean[best], error, keeps))
     within = [c.method for c in candidates if c.method in fitted and c.behind <= c.error]
-    return Selection(within[0], best, tuple(candidates), folds, n)
+    splits = (
+        split_score("nll", rows[AS_IT_IS].nll, rows[best].nll),
+        split_score("brier", rows[AS_IT_IS].brier, rows[best].brier),
+    )
+    return Selection(within[0], best, tuple(candidates), splits, folds, n)
 
 
 def parts_of(n: int, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

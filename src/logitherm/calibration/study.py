@@ -142,8 +142,8 @@ def calibrate(
     test_logits, test_labels : arrays, optional
         Rows to score on.
     method : str
-        A key of `METHODS`: "temperature", "entropy", "ensemble", "bias", "vector", "matrix", "dirichlet"; or "auto" for
-        the simplest whose cross-validated NLL is within one standard error of the best.
+        A key of `METHODS`: "temperature", "entropy", "ensemble", "parametric", "bias", "vector", "matrix", "dirichlet";
+        or "auto" for the simplest whose cross-validated NLL is within one standard error of the best.
     bins : int
         Bins of the calibration errors.
     folds : int

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from logitherm.io import LogitData
 
 
+# of `logitherm.calibration.METHODS`, which takes longer to import than --help may
+METHODS = ("temperature", "entropy", "ensemble", "parametric", "bias", "vector", "matrix", "dirichlet", "auto")
+
+
 @dataclass(frozen=True)
 class Choices:
     """How to calibrate and what to write."""
@@ -36,7 +40,7 @@ class Choices:
 @options.options(
     click.option(
         "--method",
-        type=click.Choice(["temperature", "entropy", "ensemble", "bias", "vector", "matrix", "dirichlet", "auto"]),
+        type=click.Choice(METHODS),
         default="temperature",
         show_default=True,
         help="The calibrator; auto compares them and takes the simplest that is good enough.",
@@ -203,10 +207,14 @@ def show(study: Any, data: list[LogitData], choices: Choices, written: list[tupl
     after = f"after\nT = {tables.temperature_text(study.fit)}" if single else f"after\n{study.method}"
     out.print(tables.score_table([("before\nT = 1", study.before), (after, study.after)]))
     scored_on = about(data[1], study.before.n) if len(data) > 1 else study.scored_on
-    out.print(tables.footnote(f"Fit: {about(data[0], study.fit.n)}. Scores: {scored_on}, bootstrap intervals."))
+    out.print(
+        tables.footnote(f"Fit: {about(data[0], study.fit.n)}. Scores: {scored_on}, Wilson and bootstrap intervals.")
+    )
     if study.selection is not None and choices.method == "auto":
         out.print()
         out.print(tables.selection_table(study.selection))
+    if study.selection is not None:
+        out.print(tables.split_note(study.selection))
     if written:
         out.print()
     for what, path in written:

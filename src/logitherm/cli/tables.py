@@ -164,3 +164,15 @@ def selection_table(selection: Any) -> RenderableType:
         kept = "kept" if each.keeps_predictions else "may change"
         table.add_row(name, number(each.nll, 4), behind, f"{number(100 * each.ece, 2)} %", kept)
     return Padding(table, (0, 0, 0, 1))
+
+
+def split_note(selection: Any) -> RenderableType:
+    """What recalibration mends of the NLL and the Brier score as they are."""
+    names = {"nll": "NLL", "brier": "Brier score"}
+    found = [
+        f"{names[split.score]} {number(split.total, 4)} = {number(split.calibration, 4)} ± {number(split.error, 4)} "
+        f"that recalibration mends ({selection.best}) + {number(split.refinement, 4)} that it cannot."
+        for split in selection.splits
+        if math.isfinite(split.total)
+    ]
+    return footnote("\n".join([f"On the rows of the fit, {selection.folds}-fold cross-validated:", *found]))

@@ -71,4 +71,23 @@ def _methods(selection: Mapping[str, Any], used: str) -> str:
         f'<tr><th scope="col">Method<small>{selection["folds"]}-fold cross-validation</small></th>'
         '<th scope="col">NLL</th><th scope="col">ECE</th></tr>'
     )
-    return f'<table class="small"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+    table = f'<table class="small"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+    return table + _splits(selection)
+
+
+def _splits(selection: Mapping[str, Any]) -> str:
+    """What recalibration mends of the scores, and what it cannot."""
+    names = {"nll": "NLL", "brier": "Brier score"}
+    rows = "".join(
+        f'<tr><th scope="row">{names[split["score"]]}</th><td>{as_number(split["total"], 4)}</td>'
+        f"<td>{as_number(split['calibration'], 4)}<small>± {as_number(split['error'], 4)}</small></td>"
+        f"<td>{as_number(split['refinement'], 4)}</td></tr>"
+        for split in selection["splits"]
+        if split["calibration"] is not None
+    )
+    head = (
+        '<tr><th scope="col">As it is</th><th scope="col">score</th>'
+        f'<th scope="col">recalibration mends<small>{escape(selection["best"])}</small></th>'
+        '<th scope="col">a better model would</th></tr>'
+    )
+    return f'<table class="small"><thead>{head}</thead><tbody>{rows}</tbody></table>' if rows else ""
