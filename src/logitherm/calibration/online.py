@@ -22,9 +22,10 @@ import numpy as np
 
 from logitherm._array import as_logits, describe
 from logitherm._json import plain
-from logitherm._solve import find_root
 from logitherm.calibration.alarm import Alarm, row_statistics, watch
 from logitherm.calibration.base import number, numbers, whole_number
+from logitherm.calibration.grid import grid, optimum
+from logitherm.calibration.reference import as_reference, as_run_length, band_around
 from logitherm.calibration.rows import Labelled, labelled, possible
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.io import write_whole
@@ -32,9 +33,6 @@ from logitherm.kernels import exponential
 from logitherm.kernels.likelihood import Observed, totals
 from logitherm.thermometer import TemperatureFit
 
-OCTAVES, PER_OCTAVE = 6, 4  # the grid: 2^-6 to 2^6 about the reference
-COLD, HOT = 1e29, 1e-29  # inverse temperatures that stand for the limits
-NOISE = 1e-12  # of the scores at the limits
 FEW_VALUES = 1 << 12  # below, rows times temperatures at once are quicker than temperature by temperature
 FORMAT = "logitherm.OnlineThermometer/1"
 
@@ -93,16 +91,17 @@ class OnlineThermometer:
     """The temperature that a stream of labelled logits needs now, and an alarm when it leaves a band.
 
     Batches of any size go in, in the order of the stream; the result is the same for every division into batches, to
-    rounding. The state is some 150 numbers whatever the length. T is that of `fit_temperature` with the weights
-    2^(-age / half_life): within 0.002 of its standard error on simulated rows, that error within 1 %.
+    rounding. The state is some 200 numbers whatever the length. T is that of `fit_temperature` with the weights
+    2^(-age / half_life): within 0.002 of its standard error on simulated rows, that error within 1 % (3 % where hardly
+    a row tells T).
 
     The alarm: while T lies in `band`, whatever its path there and whatever the logits, a false one comes after
     `run_length` rows or more on average, and within the first n rows with a probability of at most n / `run_length`
     (see `logitherm.calibration.alarm`). With the defaults, 10 classes and logits of deviation 2, a step of T from 1 to
     2 raises it after 55 rows on average, to 1.5 after 140, to 1.2 after 850, to 1.1 after 6300; with a `run_length` of
-    200 false ones came after 330 to 440. It is deaf to everything else: a loss of
-    accuracy that leaves T as it is, say. The rate is exact for labels drawn from softmax(logits / T); for a model that
-    is wrong in more than its temperature it is approximate, and only with its `dispersion`.
+    200 false ones came after 330 to 440. It is deaf to everything else: a loss of accuracy that leaves T as it is, say.
+    The rate is exact for labels drawn from softmax(logits / T); for a model that is wrong in more than its temperature
+    it is approximate, and only with its `dispersion`.
 
     Parameters
     ----------
@@ -176,8 +175,7 @@ class OnlineThermometer:
         self.confidence, self.zero_labels = float(confidence), zero_labels
         self.band = band_around(reference, error, tolerance, confidence)
         self._alarm = Alarm(self.band, self.run_length, self.dispersion)
-        octaves = np.linspace(-OCTAVES, OCTAVES, 2 * OCTAVES * PER_OCTAVE + 1)
-        self._inverse = np.concatenate([[HOT], 2.0**octaves, [COLD]]) / reference
+        self._inverse = grid(reference)
         self._sums = np.zeros((4, len(self._inverse)))  # NLL, score, curvature and squared score: as in `Totals`
         self._weights = np.zeros(2)  # sums of weights and of their squares
         self._n = self._excluded = 0
@@ -253,7 +251,7 @@ class OnlineThermometer:
         weight = float(self._weights[0])
         if not weight > 0:
             raise ValueError(f"logits: must have had a row of positive weight; got {self._n} rows; call update first")
-        temperature, error, after, bound = self._optimum()
+        temperature, error, after, bound = optimum(self._inverse, self._sums)
         interval = None
         if error is not None:
             factor = float(exponential(min(NormalDist().inv_cdf(0.5 + self.confidence / 2) * error, 700.0)))
@@ -274,27 +272,6 @@ class OnlineThermometer:
             direction=self._alarm.direction,
             alarm_level=self._alarm.level,
         )
-
-    def _optimum(self) -> tuple[float, float | None, float, str | None]:
-        """T, its relative error, the NLL there, and the bound it is at."""
-        hot, *_, cold = self._sums[1]
-        noise = NOISE * (abs(hot) + abs(cold))
-        nll, score, curvature, squares = self._sums[:, 1:-1]
-        if hot >= -noise:
-            return math.inf, None, math.nan, "infinite"
-        if cold <= noise:
-            return 0.0, None, math.nan, "zero"
-        if score[0] > 0 or score[-1] < 0:
-            return math.nan, None, math.nan, "above grid" if score[0] > 0 else "below grid"
-        left = min(int(np.flatnonzero(score <= 0)[-1]), len(score) - 2)
-        cell, width = slice(left, left + 2), math.log(2) / PER_OCTAVE
-        inverse = self._inverse[1:-1][cell]
-        share = _root(score[cell], width * inverse * curvature[cell])
-        beta = float(inverse[0]) * 2.0 ** (share / PER_OCTAVE)
-        after = _cubic(share, nll[cell], width * inverse * score[cell])[0]
-        slope = _cubic(share, score[cell], width * inverse * curvature[cell])[1] / width  # in log beta
-        variance = float(squares[left] * (squares[left + 1] / squares[left]) ** share)
-        return 1 / beta, math.sqrt(variance) / slope, after, None
 
     def reset(self) -> OnlineThermometer:
         """Set the alarm again, as if no row had come; T is kept. For another reference make a new thermometer."""
@@ -374,80 +351,6 @@ class OnlineThermometer:
         if alarm.direction not in (None, "hot", "cold") or min(alarm.evidence.min(), self._weights.min()) < 0:
             raise ValueError("impossible values")
         return self
-
-
-# -- the reference and its band --------------------------------------------------------------------------
-
-
-def as_reference(given: Any, error: float | None = None, dispersion: float | None = None) -> tuple[float, float, float]:
-    """A reference temperature, its relative standard error and its dispersion, the latter two of a fit if not given."""
-    model: float | None = None
-    robust: float | None = None
-    if isinstance(given, TemperatureScaling):
-        temperature, model, robust = given.temperature_, given.standard_error_, given.sandwich_error_
-    elif isinstance(given, TemperatureFit):
-        temperature, model, robust = given.temperature, given.standard_error, given.sandwich_error
-    elif isinstance(given, (int, float, np.integer, np.floating)) and not isinstance(given, bool):
-        temperature = float(given)
-    else:
-        raise TypeError(
-            "reference_temperature: must be a number, a TemperatureScaling or a TemperatureFit; got "
-            f"{describe(given)}; for another calibrator pass its transform(logits), with reference_temperature=1"
-        )
-    if not 0 < temperature < math.inf:
-        raise ValueError(
-            f"reference_temperature: must be positive and finite; got {temperature:g}; "
-            "fit it on rows that have an optimum"
-        )
-    if error is None:
-        error = (robust or model or 0.0) / temperature
-    if dispersion is None:
-        dispersion = max(1.0, (robust / model) ** 2) if robust and model else 1.0
-    if not 0 <= error < math.inf:
-        raise ValueError(f"reference_error: must be finite and not negative; got {error}; give 0.02 for 2 %")
-    if not 1 <= dispersion < math.inf:
-        raise ValueError(
-            f"dispersion: must be finite and at least 1; got {dispersion}; give 1 for a model without other flaws"
-        )
-    return temperature, float(error), float(dispersion)
-
-
-def band_around(reference: float, error: float, tolerance: float, confidence: float) -> tuple[float, float]:
-    """The interval of the reference, widened by the tolerance."""
-    if not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance: must be finite and not negative; got {tolerance}; give 0.05 for 5 %")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: must lie in (0, 1); got {confidence}; give 0.95, say")
-    width = NormalDist().inv_cdf(0.5 + confidence / 2) * error
-    if width > math.log(1e6):
-        raise ValueError(f"reference_error: must leave a band; got {error:g}; fit the reference on more rows")
-    factor = (1 + tolerance) * float(exponential(width))
-    return reference / factor, reference * factor
-
-
-def as_run_length(run_length: float) -> float:
-    """Rows to a false alarm."""
-    if not 1 <= run_length < math.inf:
-        raise ValueError(f"run_length: must be a number of rows, at least 1; got {run_length}; give 100000, say")
-    return float(run_length)
-
-
-# -- interpolation in a cell of the grid -----------------------------------------------------------------
-
-
-def _cubic(share: Any, values: np.ndarray, slopes: np.ndarray) -> tuple[Any, Any]:
-    """Hermite's cubic through values and slopes at 0 and 1, and its derivative, at a share of the way."""
-    step, bend = values[1] - values[0], slopes[0] + slopes[1] - 2 * (values[1] - values[0])
-    rise = 3 * step - 2 * slopes[0] - slopes[1]
-    value = values[0] + share * (slopes[0] + share * (rise + share * bend))
-    return value, slopes[0] + share * (2 * rise + 3 * share * bend)
-
-
-def _root(values: np.ndarray, slopes: np.ndarray) -> float:
-    """Where the cubic vanishes between 0 and 1."""
-    start = np.float64(np.clip(values[0] / (values[0] - values[1]), 0.0, 1.0))
-    found = find_root(lambda share: _cubic(share, values, slopes), start, 0.0, 1.0, step_tolerance=1e-13)
-    return float(found.x)
 
 
 def _count(value: Any) -> int:

@@ -138,9 +138,9 @@ def table(found: Any) -> RenderableType:
     grid.add_row("  Temperature given", row(found.reference_temperature, found.reference_interval))
     grid.add_row("  Temperature needed", row(found.temperature, found.interval))
     if found.p_value is not None:
-        low, high = (f"{100 * (end - 1):+.1f}" for end in found.change_interval)
+        low, high = map(_percent, found.change_interval)
         chance = "p < 1e-300" if found.p_value < 1e-300 else f"p = {found.p_value:.2g}"
-        grid.add_row("  Change", f"[bold]{100 * (found.change - 1):+.1f} %[/]   95 % interval {low} to {high} %")
+        grid.add_row("  Change", f"[bold]{_percent(found.change)} %[/]   95 % interval {low} to {high} %")
         grid.add_row(f"  Beyond {100 * found.tolerance:g} %", chance)
     side = "higher" if found.direction == "hot" else "lower"
     raised = f"after {found.rows_to_alarm} rows, which need a {side} T"
@@ -154,3 +154,8 @@ def basis(found: Any, single: bool) -> str:
     rate = f"A false alarm in these rows: {100 * found.false_alarm:.2g} % at most"
     rate += ", roughly: the model errs in more than T." if found.dispersion > DISPERSED else "."
     return rate if single else f"{rate}\nT is that of the calibrated logits."
+
+
+def _percent(ratio: float) -> str:
+    """A ratio as a change, never -0.0."""
+    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f}"
