@@ -48,6 +48,7 @@ class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEs
     __metadata_request__predict_proba: ClassVar = {"logits": UNUSED}
     classes_: np.ndarray
     n_features_in_: int
+    provenance_: dict[str, Any] | None = None  # where it comes from, in its file; `calibrate` says it
 
     def fit(self: Self, logits: Any, labels: Any, sample_weight: Any = None) -> Self:
         """Fit to logits (n, classes) and labels (n,), integers or other whole numbers.
@@ -140,6 +141,8 @@ class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEs
         """The fitted calibrator as JSON."""
         check_is_fitted(self)
         values = {"format": self._format(), **self._values(), "classes": self.n_features_in_}
+        if self.provenance_ is not None:
+            values["provenance"] = self.provenance_
         return json.dumps(plain(values), indent=2, allow_nan=False) + "\n"
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -170,6 +173,7 @@ def read_calibrator(path: str | os.PathLike[str], families: tuple[type[Self], ..
         self.n_features_in_ = whole_number(values["classes"])
         self.classes_ = np.arange(self.n_features_in_)
         self._set(values)
+        self.provenance_ = values.get("provenance")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         name = families[0].__name__ if len(families) == 1 else "a calibrator"

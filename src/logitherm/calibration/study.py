@@ -12,6 +12,7 @@ from logitherm._array import Array, as_array, describe, to_numpy
 from logitherm._labels import as_labels
 from logitherm.calibration.base import Calibrator
 from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
+from logitherm.calibration.provenance import provenance
 from logitherm.calibration.rows import possible
 from logitherm.calibration.selection import BASELINES, CANDIDATES, METHODS, QUICK, Selection, parts_of, select_method
 from logitherm.calibration.temperature_scaling import TemperatureScaling
@@ -48,7 +49,7 @@ class CalibrationStudy:
     reliability : dict
         Diagrams before and after, and over a grid of temperatures.
     calibrator : Calibrator
-        Of the method, fitted to all rows of the first set.
+        Of the method, fitted to all rows of the first set; its `provenance_` goes into its file.
     goodness : GoodnessOfFit or None
         Whether one temperature is enough; None where that was not asked.
     selection : Selection or None
@@ -231,11 +232,15 @@ def calibrate(
         "grid": _grid(scored.logits, scored.labels, found, bins),
     }
     curve = _nll_curve(logits, labels, found)
+    name, scored_on = name or "logits", scored_on.format(before.n)
+    calibrator.provenance_ = provenance(
+        logits, labels, name=name, method=chosen, scored_on=scored_on, before=before, after=after
+    )
     say("done", 1.0)
     return CalibrationStudy(
-        name=name or "logits",
+        name=name,
         method=chosen,
-        scored_on=scored_on.format(before.n),
+        scored_on=scored_on,
         n_scored=before.n,
         fit=found,
         before=before,
