@@ -145,6 +145,33 @@ def test_any_data_gives_sound_probabilities(family, data, tmp_path):
     np.testing.assert_array_equal(family.load(tmp_path / "c.json").predict_proba(logits), fitted.predict_proba(logits))
 
 
+RNG = np.random.default_rng(5)
+LITTLE = 2 * RNG.normal(size=(60, 4))
+DRAWN = (LITTLE + RNG.gumbel(size=LITTLE.shape)).argmax(axis=1)
+HARD = {  # rows, labels, and the bound that is due, None for any optimum in between
+    "separable": (LITTLE, LITTLE.argmax(axis=1), "zero"),
+    "labels at the smallest logit": (LITTLE, LITTLE.argmin(axis=1), "infinite"),
+    "constant logits": (np.ones((60, 4)), DRAWN, "infinite"),
+    "one class": (np.ones((20, 1)), np.zeros(20, dtype=int), "infinite"),
+    "a class without rows": (LITTLE, np.where(DRAWN == 3, 0, DRAWN), None),
+    "fewer rows than classes": (RNG.normal(size=(5, 20)), np.arange(5), None),
+    "large logits": (1e30 * LITTLE, DRAWN, None),
+}
+
+
+@FAMILIES
+@pytest.mark.parametrize("case", HARD)
+def test_what_has_no_optimum_is_said_and_what_has_is_found(family, case):
+    z, labels, bound = HARD[case]
+    fitted = family().fit(z, labels)
+    assert fitted.at_bound_ == bound
+    assert (fitted.temperature_ == 0) == (bound == "zero") and math.isinf(fitted.temperature_) == (bound == "infinite")
+    p = fitted.predict_proba(z)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    before = float(nll(z, labels))
+    assert nll(np.log(np.maximum(p, 1e-300)), labels) <= before + 1e-9
+
+
 @FAMILIES
 def test_forbidden_classes_stay_forbidden(family):
     z = LOGITS.copy()

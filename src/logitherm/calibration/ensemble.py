@@ -17,7 +17,7 @@ from logitherm.thermometer import fit_temperature
 
 STARTS = (1.0, 0.25, 4.0)  # times the best single temperature: the likelihood may have several maxima
 NEGLIGIBLE = 1e-6  # a share below this is none
-RANGE = 30.0  # of |log T|
+RANGE = 30.0  # of log T around the best single temperature, and of the logits of the shares
 
 
 class EnsembleTemperatureScaling(Calibrator):
@@ -38,6 +38,8 @@ class EnsembleTemperatureScaling(Calibrator):
         T, in the units of the logits; without meaning where its share is 0.
     shares_ : array, shape (3,)
         w_1, w_2, w_3: of the heated model, the model as it is, and indifference; they sum to 1.
+    at_bound_ : "zero", "infinite" or None
+        As in `TemperatureScaling`; at a bound the heated model has the whole share.
     n_ : int
         Rows of the fit.
 
@@ -66,19 +68,23 @@ class EnsembleTemperatureScaling(Calibrator):
 
     def _fit(self, z: Array, labels: np.ndarray, weights: Any) -> None:
         single = fit_temperature(z, labels, weights=weights, zero_labels=self.zero_labels)
+        self.temperature_, self.shares_ = single.temperature, np.array([1.0, 0.0, 0.0])
+        self.at_bound_, self.n_ = single.at_bound, single.n
+        if single.at_bound:
+            return
         data = labelled(z, labels, weights)
         if single.excluded:
             data = data.take(possible(data.logits, data.labels))
         plain = exponential(-likelihoods(data, 1.0)[0])
         flat = 1.0 / (data.logits > -math.inf).sum(axis=1)
-        centre = single.temperature if 0 < single.temperature < math.inf else 1.0
         found = min(
-            (_search(data, plain, flat, math.log(centre * factor)) for factor in STARTS), key=lambda found: found.fun
+            (_search(data, plain, flat, math.log(single.temperature * factor)) for factor in STARTS),
+            key=lambda found: found.fun,
         )
         self.temperature_ = float(exponential(float(found.x[0])))
         shares = softmax(found.x[1:])
         shares[shares < NEGLIGIBLE] = 0.0
-        self.shares_, self.n_ = shares / shares.sum(), len(data.labels)
+        self.shares_ = shares / shares.sum()
 
     def _calibrated(self, z: Array) -> Array:
         xp = namespace(z)
@@ -93,10 +99,13 @@ class EnsembleTemperatureScaling(Calibrator):
         return mixed
 
     def _values(self) -> dict[str, Any]:
-        return {"temperature": self.temperature_, "shares": self.shares_.tolist(), "n": self.n_}
+        names = ("temperature", "shares", "at_bound", "n")
+        return {name: getattr(self, f"{name}_") for name in names}
 
     def _set(self, values: dict[str, Any]) -> None:
-        self.temperature_, self.n_ = number(values["temperature"], 0), whole_number(values["n"])
+        self.at_bound_, self.n_ = values["at_bound"], whole_number(values["n"])
+        limitless = self.at_bound_ == "infinite" and values["temperature"] is None
+        self.temperature_ = math.inf if limitless else number(values["temperature"], 0)
         self.shares_ = numbers(values["shares"], 3)
         if self.shares_.min() < 0 or abs(self.shares_.sum() - 1) > 1e-9:
             raise ValueError(f"shares {self.shares_.tolist()}")
@@ -118,6 +127,5 @@ def _search(data: Labelled, plain: np.ndarray, flat: np.ndarray, start: float) -
         ) / total
 
     at = np.array([start, 2.0, 0.0, 0.0])
-    return minimize(
-        objective, at, jac=True, method="L-BFGS-B", bounds=[(-RANGE, RANGE)] * 4, options={"ftol": 1e-12, "gtol": 1e-7}
-    )
+    bounds = [(start - RANGE, start + RANGE)] + [(-RANGE, RANGE)] * 3
+    return minimize(objective, at, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-12, "gtol": 1e-7})
