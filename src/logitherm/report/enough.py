@@ -32,7 +32,7 @@ def enough(study: Mapping[str, Any], export: str) -> str:
         "tests find nothing, and no other method does better on rows it was not fitted to.</p>"
         f'<div class="pair"><div><figure><div class="chart" id="{FIGURE}" role="img" '
         'aria-label="Fitted T of rows of similar confidence; its numbers are behind the CSV button"></div></figure>'
-        f"{_tests(goodness)}</div>{methods}</div></section>"
+        f"{_tests(goodness)}{_splits(selection) if selection else ''}</div>{methods}</div></section>"
     )
 
 
@@ -71,23 +71,31 @@ def _methods(selection: Mapping[str, Any], used: str) -> str:
         f'<tr><th scope="col">Method<small>{selection["folds"]}-fold cross-validation</small></th>'
         '<th scope="col">NLL</th><th scope="col">ECE</th></tr>'
     )
-    table = f'<table class="small"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
-    return table + _splits(selection)
+    return f'<table class="small"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def _splits(selection: Mapping[str, Any]) -> str:
     """What recalibration mends of the scores, and what it cannot."""
-    names = {"nll": "NLL", "brier": "Brier score"}
+    nll, brier = selection["splits"]
+    if nll["total"] is None:
+        return ""
+    best = escape(selection["best"])
     rows = "".join(
-        f'<tr><th scope="row">{names[split["score"]]}</th><td>{as_number(split["total"], 4)}</td>'
-        f"<td>{as_number(split['calibration'], 4)}<small>± {as_number(split['error'], 4)}</small></td>"
-        f"<td>{as_number(split['refinement'], 4)}</td></tr>"
-        for split in selection["splits"]
-        if split["calibration"] is not None
+        f'<tr><th scope="row">{name}</th>'
+        + "".join(f"<td>{as_number(split[part], 4)}{_error(split, part)}</td>" for split in (nll, brier))
+        + "</tr>"
+        for name, part in (
+            ("as it is", "total"),
+            (f"recalibration mends<small>{best}</small>", "calibration"),
+            ("a better model would", "refinement"),
+        )
     )
     head = (
-        '<tr><th scope="col">As it is</th><th scope="col">score</th>'
-        f'<th scope="col">recalibration mends<small>{escape(selection["best"])}</small></th>'
-        '<th scope="col">a better model would</th></tr>'
+        f'<tr><th scope="col">Of the score<small>{selection["folds"]}-fold cross-validation</small></th>'
+        '<th scope="col">NLL</th><th scope="col">Brier</th></tr>'
     )
-    return f'<table class="small"><thead>{head}</thead><tbody>{rows}</tbody></table>' if rows else ""
+    return f'<table class="small"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+
+
+def _error(split: Mapping[str, Any], part: str) -> str:
+    return f"<small>± {as_number(split['error'], 4)}</small>" if part == "calibration" else ""
