@@ -18,8 +18,8 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
 from logitherm import TemperatureScaling
-from logitherm.calibration.drift import check_drift
-from logitherm.calibration.online import OnlineThermometer
+from logitherm.calibration.stream.drift import check_drift
+from logitherm.calibration.stream.online import OnlineThermometer
 from logitherm.metrics import accuracy, expected_calibration_error
 
 ROWS, BATCH, LATEST = 6000, 250, 1000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from logitherm.calibration import TemperatureScaling, VectorScaling, load_calibrator
-from logitherm.calibration.drift import check_drift
+from logitherm.calibration.stream.drift import check_drift
 
 
 @pytest.fixture

@@ -16,21 +16,26 @@ from logitherm.calibration.overfitting import OverfittingGauge, overconfidence, 
 from logitherm.calibration.parametric import ParametricTemperatureScaling
 from logitherm.calibration.plan import SampleSizePlan, plan_sample_size
 from logitherm.calibration.selection import METHODS, Selection, load_calibrator, select_method
+from logitherm.calibration.stream.drift import DriftCheck, check_drift
+from logitherm.calibration.stream.online import OnlineTemperature, OnlineThermometer
 from logitherm.calibration.study import CalibrationStudy, calibrate
 from logitherm.calibration.temperature_scaling import TemperatureScaling
-from logitherm.calibration.top_answers import TopAnswers
-from logitherm.calibration.truncated import TruncatedTemperatureScaling
+from logitherm.calibration.truncated.answers import TopAnswers
+from logitherm.calibration.truncated.scaling import TruncatedTemperatureScaling
 
 __all__ = [
     "METHODS",
     "BiasCorrectedTemperatureScaling",
     "CalibrationStudy",
     "DirichletCalibration",
+    "DriftCheck",
     "EnsembleTemperatureScaling",
     "EntropyTemperatureScaling",
     "GoodnessOfFit",
     "GroupTemperatureScaling",
     "LabelShift",
+    "OnlineTemperature",
+    "OnlineThermometer",
     "OverfittingGauge",
     "ParametricTemperatureScaling",
     "PlattScaling",
@@ -44,6 +49,7 @@ __all__ = [
     "adapt_to_label_shift",
     "binary_logits",
     "calibrate",
+    "check_drift",
     "goodness_of_fit",
     "load_calibrator",
     "overconfidence",

@@ -30,7 +30,7 @@ from logitherm.calibration.parametric import ParametricTemperatureScaling
 from logitherm.calibration.rows import possible
 from logitherm.calibration.split import ScoreSplit, split_score
 from logitherm.calibration.temperature_scaling import TemperatureScaling
-from logitherm.calibration.truncated import TruncatedTemperatureScaling
+from logitherm.calibration.truncated.scaling import TruncatedTemperatureScaling
 from logitherm.gibbs import softmax
 from logitherm.metrics import expected_calibration_error
 from logitherm.metrics.rows import as_inputs, row_statistics

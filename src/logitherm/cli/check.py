@@ -66,7 +66,7 @@ def command(
     calibrator that fits, 5 % at most are called drifted. Exit code 0, whatever is found, unless --fail-on-drift.
     """
     from logitherm.calibration import TemperatureScaling
-    from logitherm.calibration.drift import check_drift
+    from logitherm.calibration.stream.drift import check_drift
     from logitherm.calibration.verdict import FEW
 
     with progress() as tell:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax
 
-from logitherm.calibration.alarm import BEYOND, Alarm, row_statistics, watch
 from logitherm.calibration.rows import labelled
+from logitherm.calibration.stream.alarm import BEYOND, Alarm, row_statistics, watch
 
 BAND = 1 / 1.05, 1.05
 

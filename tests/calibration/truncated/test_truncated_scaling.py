@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import logitherm
 from logitherm.calibration import TopAnswers, TruncatedTemperatureScaling, load_calibrator
-from logitherm.calibration.fillings import (
+from logitherm.calibration.truncated.fillings import (
     Truncated,
     completed,
     concentrated,

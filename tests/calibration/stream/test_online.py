@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitherm import TemperatureScaling, fit_temperature, softmax
-from logitherm.calibration.online import OnlineThermometer
+from logitherm.calibration.stream.online import OnlineThermometer
 
 
 def draw(rng, n, temperature=1.0, classes=5, scale=2.0):

@@ -11,10 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from logitherm._array import Array
 from logitherm._json import plain
-from logitherm.calibration.alarm import Alarm, watch
 from logitherm.calibration.base import Calibrator
-from logitherm.calibration.reference import as_reference, as_run_length, band_around
 from logitherm.calibration.rows import labelled, possible
+from logitherm.calibration.stream.alarm import Alarm, watch
+from logitherm.calibration.stream.reference import as_reference, as_run_length, band_around
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.gibbs import heat_capacity
 from logitherm.kernels import exponential

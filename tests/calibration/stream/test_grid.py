@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from logitherm.calibration.grid import grid, optimum
+from logitherm.calibration.stream.grid import grid, optimum
 
 
 def sums_of(inverse, best):

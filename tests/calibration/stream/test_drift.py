@@ -11,7 +11,7 @@ import torch
 
 from logitherm import TemperatureScaling, fit_temperature
 from logitherm.calibration import METHODS, GroupTemperatureScaling
-from logitherm.calibration.drift import check_drift
+from logitherm.calibration.stream.drift import check_drift
 
 
 def draw(rng, n, temperature=1.0, classes=5):

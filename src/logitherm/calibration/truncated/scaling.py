@@ -14,7 +14,8 @@ from logitherm._array import as_array, describe, dtype_name, to_numpy
 from logitherm._labels import as_weights
 from logitherm._solve import find_root
 from logitherm.calibration.base import Calibrator, number, whole_number
-from logitherm.calibration.fillings import (
+from logitherm.calibration.truncated.answers import TopAnswers
+from logitherm.calibration.truncated.fillings import (
     Filling,
     Truncated,
     completed,
@@ -27,7 +28,6 @@ from logitherm.calibration.fillings import (
     nothing,
     single,
 )
-from logitherm.calibration.top_answers import TopAnswers
 from logitherm.kernels import exponential
 
 REACH = math.log(1e4)  # of |log T|; an optimum beyond it is at a bound

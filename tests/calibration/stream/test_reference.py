@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from logitherm import TemperatureScaling, fit_temperature
-from logitherm.calibration.reference import as_reference, as_run_length, band_around
+from logitherm.calibration.stream.reference import as_reference, as_run_length, band_around
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from logitherm._array import Array, as_array, describe, dtype_name, to_numpy
-from logitherm.calibration.fillings import Filling, Truncated, half_of_most, power_law
+from logitherm.calibration.truncated.fillings import Filling, Truncated, half_of_most, power_law
 from logitherm.kernels import exponential
 
 ROUNDING = 1e-3  # by which the probabilities of a row may exceed 1

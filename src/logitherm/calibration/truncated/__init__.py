@@ -1,0 +1,1 @@
+"""Answers of which only the largest log-probabilities are known."""
