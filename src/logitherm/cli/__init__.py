@@ -1,6 +1,7 @@
 """The command line: each command reads files, makes one library call, and prints a table or JSON.
 
-Exit codes: 0 done, 1 bad input (one line on stderr), 2 wrong usage, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 bad input (one line on stderr), 2 wrong usage, 3 drift (`check --fail-on-drift`), 130 stopped by
+Ctrl-C.
 """
 
 from __future__ import annotations

@@ -97,9 +97,10 @@ class OnlineThermometer:
 
     The alarm: while T lies in `band`, whatever its path there and whatever the logits, a false one comes after
     `run_length` rows or more on average, and within the first n rows with a probability of at most n / `run_length`
-    (see `logitherm.calibration.stream.alarm`). With the defaults, 10 classes and logits of deviation 2, a step of T from
-    1 to 2 raises it after 55 rows on average, to 1.5 after 140, to 1.2 after 850, to 1.1 after 6300; with a `run_length`
-    of 200 false ones came after 330 to 440. It is deaf to all else: a loss of accuracy that leaves T as it is, say.
+    (see `logitherm.calibration.stream.alarm`). With the defaults, 10 classes and logits of deviation 2, a step of T
+    from 1 to 2 raises it after 55 rows on average, to 1.5 after 140, to 1.2 after 850, to 1.1 after 6300; with a
+    `run_length` of 200 false ones came after 330 to 440. It is deaf to all else: a loss of accuracy that leaves T as
+    it is, say.
     The rate is exact for labels drawn from softmax(logits / T); for a model that is wrong in more than its temperature
     it is approximate, and only with its `dispersion`.
 
