@@ -32,7 +32,7 @@ def test_under_the_null_hypothesis_p_values_are_uniform():
     for seed in range(150):
         for test in goodness_of_fit(*simulated(n=400, seed=seed), groups=groups, parts=2).tests:
             found.setdefault(test.family, []).append(test.p_value)
-    assert set(found) == {"confidence", "entropy", "bias", "class", "group", "ensemble"}
+    assert set(found) == {"confidence", "entropy", "bias", "class", "matrix", "group", "ensemble"}
     for family, p in found.items():
         for level in (0.05, 0.2):
             error = np.sqrt(level * (1 - level) / len(p))
@@ -57,6 +57,17 @@ def test_what_is_missing_is_found(truth, first):
     assert found.tests[0].p_value < 1e-6
     enough = goodness_of_fit(*simulated())
     assert min(test.p_value for test in enough.tests) > 1e-3
+
+
+def test_a_matrix_is_found_where_classes_are_mixed():
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(3000, 5))
+    mixing = np.eye(5) + 0.5 * np.eye(5, k=1) - 0.5 * np.eye(5, k=-3)
+    labels = (z @ mixing.T + rng.gumbel(size=z.shape)).argmax(axis=1)
+    found = {test.family: test for test in goodness_of_fit(z, labels).tests}
+    assert found["matrix"].p_value < 1e-20
+    assert found["matrix"].freedom == 4 * 5 - 1  # classes less one, a bias and logits less their mean; less T
+    assert found["matrix"].gain > 3 * found["class"].gain
 
 
 def test_groups():

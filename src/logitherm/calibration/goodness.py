@@ -23,6 +23,7 @@ from logitherm._array import Array
 from logitherm._json import plain
 from logitherm.calibration.ensemble import EnsembleTemperatureScaling
 from logitherm.calibration.rows import (
+    BLOCK_VALUES,
     Labelled,
     as_groups,
     labelled,
@@ -31,11 +32,14 @@ from logitherm.calibration.rows import (
     relative_entropies,
     row_blocks,
 )
+from logitherm.kernels.threads import blocks
 from logitherm.thermometer import TemperatureFit, fit_temperature
 
 FEW = 30  # rows of a part below which its temperature is not fitted
 MOST_PARTS = 50  # classes or groups shown, those with most rows
 MOST_CLASSES = 256  # with more the tests of every class take too long
+MOST_CLASSES_OF_A_MATRIX = 20
+ROWS_A_PARAMETER = 5  # of a matrix, below which its chi-squared is not to be trusted
 RANK = 1e-9  # an eigenvalue this small relative to the largest is 0
 
 
@@ -67,8 +71,8 @@ class FitTest:
     Attributes
     ----------
     family : str
-        What the temperature may depend on: "confidence", "entropy", "bias", "class", "group", or "ensemble" for a
-        mixture.
+        What the temperature may depend on: "confidence", "entropy", "bias", "class", "group", "matrix" where every
+        class may weigh every logit, or "ensemble" for a mixture.
     statistic : float
         Chi-squared under the null hypothesis (for "ensemble" at most: its parameters lie on a bound).
     freedom : int
@@ -178,7 +182,7 @@ def goodness_of_fit(
     predicted = data.logits.argmax(axis=1)
     tests = [_test_parts("confidence", data, t, bins), _test_entropy(data, t), _test_ensemble(data, single)]
     if 1 < data.logits.shape[1] <= MOST_CLASSES:
-        tests += _test_classes(data, t)
+        tests += [*_test_classes(data, t), _test_matrix(data, t)]
     if group is not None:
         tests.append(_test_parts("group", data, t, np.unique(group, return_inverse=True)[1]))
     edges = [
@@ -301,3 +305,31 @@ def _test_classes(data: Labelled, temperature: float) -> list[FitTest | None]:
     adjusted = information - np.outer(cross, cross) / own
     total = float(data.weights.sum())
     return [_test("bias", score[:k], adjusted[:k, :k], total), _test("class", score, adjusted, total)]
+
+
+def _test_matrix(data: Labelled, temperature: float) -> FitTest | None:
+    """A bias for every class and a weight of every logit in it: features f = (1, z / T) of rows, for every class.
+
+    The score is sum (e_y - p) f' and the information sum (diag p - p p') x f f'.
+    """
+    n, k = data.logits.shape
+    if k > MOST_CLASSES_OF_A_MATRIX or n < ROWS_A_PARAMETER * k * (k + 1) or not np.isfinite(data.logits).all():
+        return None
+    score, information = np.zeros((k, k + 1)), np.zeros((k * k, (k + 1) ** 2))
+    for block in blocks(n, (k + 1) ** 2, BLOCK_VALUES):
+        x = data.logits[block].astype(np.float64) / temperature
+        p = kernels.softmax(x, np.ones(len(x)), None, check=False)
+        f = np.concatenate([np.ones((len(x), 1)), x - x.mean(axis=1, keepdims=True)], axis=1)
+        w = data.weights[block][:, None]
+        seen = -p
+        seen[np.arange(len(x)), data.labels[block]] += 1
+        score += (w * seen).T @ f
+        covariance = -p[:, :, None] * p[:, None, :]
+        covariance[:, np.arange(k), np.arange(k)] += p
+        information += (w * covariance.reshape(len(x), -1)).T @ (f[:, :, None] * f[:, None, :]).reshape(len(x), -1)
+    whole = information.reshape(k, k, k + 1, k + 1).transpose(0, 2, 1, 3).reshape(k * (k + 1), -1)
+    heat = np.eye(k, k + 1, 1).reshape(-1)  # the direction of T itself
+    cross = whole @ heat
+    return _test(
+        "matrix", score.reshape(-1), whole - np.outer(cross, cross) / (heat @ cross), float(data.weights.sum())
+    )

@@ -13,6 +13,7 @@ FAMILIES = {
     "entropy": "T by entropy",
     "bias": "a bias per class",
     "class": "T and bias per class",
+    "matrix": "a matrix",
     "group": "T by group",
     "ensemble": "a mixture",
 }
