@@ -351,3 +351,20 @@ def test_every_method_is_offered():
     from logitherm.cli import calibrate
 
     assert (*METHODS, "auto") == calibrate.METHODS
+
+
+def test_groups_are_compared(tmp_path):
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(600, 4))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    groups = np.where(np.arange(600) % 2, "law", "news")
+    np.savez(tmp_path / "val.npz", logits=z * np.where(groups == "law", 4.0, 1.0)[:, None], labels=labels)
+    (tmp_path / "groups.txt").write_text("\n".join(groups))
+    np.save(tmp_path / "groups.npy", groups)
+    np.save(tmp_path / "few.npy", groups[:5])
+    for name in ("groups.txt", "groups.npy"):
+        found = CliRunner().invoke(main, ["calibrate", f"{tmp_path}/val.npz", "--groups", f"{tmp_path}/{name}"])
+        assert found.exit_code == 0, found.output
+        assert "The groups differ in temperature" in " ".join(found.stdout.split()) and "(law)" in found.stdout
+    found = CliRunner().invoke(main, ["calibrate", f"{tmp_path}/val.npz", "--groups", f"{tmp_path}/few.npy"])
+    assert found.exit_code == 1 and "for each of the 600 rows; got shape (5,)" in found.stderr

@@ -126,6 +126,7 @@ def calibrate(
     bootstrap: int = 1000,
     zero_labels: str = "raise",
     compare_methods: bool | None = None,
+    groups: Any = None,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> CalibrationStudy:
@@ -158,6 +159,8 @@ def calibrate(
     compare_methods : bool, optional
         Whether to test if one temperature is enough, and to compare methods by cross-validation on the first set (those
         without a matrix unless "auto"); by default with "auto", and for up to a million logits.
+    groups : array, shape (n,), optional
+        Integers or strings, a group for every row of the first set, whose temperatures are then compared too.
     name : str, optional
         What is studied, for the report.
     progress : callable, optional
@@ -198,9 +201,9 @@ def calibrate(
         test_logits = _as_test(test_logits, logits, found.classes)
     goodness = selection = None
     if _may_compare(found, folds) and (
-        method == AUTO or (compare_methods is None and _is_quick(found)) or compare_methods
+        method == AUTO or groups is not None or (compare_methods is None and _is_quick(found)) or compare_methods
     ):
-        goodness = goodness_of_fit(logits, labels, zero_labels=zero_labels)
+        goodness = goodness_of_fit(logits, labels, groups=groups, zero_labels=zero_labels)
         split: dict[str, Any] = {"folds": folds, "bins": bins, "seed": seed, "zero_labels": zero_labels}
         split |= {"methods": CANDIDATES, "baselines": BASELINES} if method == AUTO else {"methods": QUICK}
         selection = select_method(logits, labels, progress=lambda message, share: say(message, 0.5 * share), **split)
@@ -251,7 +254,7 @@ def calibrate(
         calibrator=calibrator,
         goodness=goodness,
         selection=selection,
-        verdict=verdict(found, before, after, changes, bins, method=chosen, selection=selection),
+        verdict=verdict(found, before, after, changes, bins, method=chosen, selection=selection, goodness=goodness),
     )
 
 

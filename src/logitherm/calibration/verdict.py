@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 
+from logitherm.calibration.goodness import GoodnessOfFit
 from logitherm.calibration.selection import AS_IT_IS, WORDS, Selection
 from logitherm.metrics import Evaluation
 from logitherm.metrics.comparison import Comparison
@@ -12,6 +13,7 @@ from logitherm.thermometer import TemperatureFit
 
 WRONG_BEYOND = 2.0  # ratio of sandwich to model-based error from which the model errs in more than its temperature
 MUCH = 0.03  # calibration error that is worth a word if it remains
+SURE = 0.01  # p-value below which groups are said to differ
 TWO = 2.0  # standard errors of a difference beyond which it is not chance
 FEW = 30  # rows below which the intervals themselves are not to be trusted
 
@@ -25,6 +27,7 @@ def verdict(
     *,
     method: str = "temperature",
     selection: Selection | None = None,
+    goodness: GoodnessOfFit | None = None,
 ) -> list[str]:
     """What the model is, what the calibrator does about it, what would do better, and what to beware of."""
     if fit.classes == 1:
@@ -56,6 +59,8 @@ def verdict(
         )
     if selection is not None:
         found.append(_compared(selection))
+    if goodness is not None:
+        found += _groups(goodness)
     return found + _warnings(fit, before, after, bins)
 
 
@@ -76,6 +81,21 @@ def _compared(selection: Selection) -> str:
         f"By cross-validation one temperature brings {gain} of what the methods compared gain; method {best.method}, "
         f"{WORDS[best.method]}, brings the rest and {kept}: NLL {single.nll:.4g} to {best.nll:.4g}, ECE {ece}."
     )
+
+
+def _groups(goodness: GoodnessOfFit) -> list[str]:
+    """Whether groups differ in temperature."""
+    test = next((test for test in goodness.tests if test.family == "group"), None)
+    known = sorted((part for part in goodness.by_group if part.temperature), key=lambda part: part.temperature or 0)
+    if test is None or len(known) < 2:
+        return []
+    if test.p_value > SURE:
+        return [f"The groups do not differ in temperature by more than chance allows (p = {test.p_value:.2g})."]
+    low, high = known[0], known[-1]
+    return [
+        f"The groups differ in temperature (p = {test.p_value:.2g}): from T = {low.temperature:.3g} ({low.name}) to "
+        f"{high.temperature:.3g} ({high.name}). GroupTemperatureScaling fits one for each."
+    ]
 
 
 def is_wrong_tool(changes: Comparison) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from logitherm.cli import options
 from logitherm.cli.output import Tell, console, note, print_json, progress, reports_errors, warn
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from logitherm.io import LogitData
 
 
@@ -32,6 +34,7 @@ class Choices:
     force: bool = False
     as_json: bool = False
     name: str | None = None
+    groups: np.ndarray | None = None
 
 
 @click.command("calibrate", epilog="Example: logitherm calibrate val.npz test.npz --save calibrator.json")
@@ -47,6 +50,12 @@ class Choices:
     ),
     options.labels,
     click.option("--test-labels", type=options.FILE, metavar="FILE", help="Labels of TEST, where its file has none."),
+    click.option(
+        "--groups",
+        type=options.FILE,
+        metavar="FILE",
+        help="A group for every row of VAL (.npy, or .txt with one a line), whose temperatures are compared.",
+    ),
     options.probabilities,
     options.zero_labels,
     options.bins,
@@ -58,7 +67,13 @@ class Choices:
 )
 @reports_errors
 def command(
-    val: Path, test: Path | None, labels: Path | None, test_labels: Path | None, probabilities: bool, **chosen: Any
+    val: Path,
+    test: Path | None,
+    labels: Path | None,
+    test_labels: Path | None,
+    groups: Path | None,
+    probabilities: bool,
+    **chosen: Any,
 ) -> None:
     """Fit a temperature on VAL and say what it mends, and whether one is enough.
 
@@ -67,7 +82,7 @@ def command(
     if test is None and test_labels is not None:
         raise click.UsageError("--test-labels needs TEST, the file of logits they belong to.")
     choices = Choices(**chosen)
-    check_outputs(choices, inputs=[path for path in (val, test, labels, test_labels) if path is not None])
+    check_outputs(choices, inputs=[path for path in (val, test, labels, test_labels, groups) if path is not None])
     with progress() as tell:
         data = [read(val, labels, probabilities, tell)]
         if test is not None:
@@ -75,6 +90,10 @@ def command(
             require_same_classes(val, test, data)
         if choices.zero_labels == "raise":
             require_possible(data)
+        if groups is not None:
+            from logitherm.io import read_groups
+
+            choices = replace(choices, groups=read_groups(groups, data[0].n))
         study = run(data, choices, tell)
         written = write(study, choices, tell)
     from logitherm.calibration.verdict import is_wrong_tool
@@ -149,6 +168,7 @@ def run(data: list[LogitData], choices: Choices, tell: Tell) -> Any:
         bins=choices.bins,
         seed=choices.seed,
         zero_labels=choices.zero_labels,
+        groups=choices.groups,
         name=choices.name or val.source,
         progress=tell,
     )

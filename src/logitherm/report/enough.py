@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
@@ -17,23 +17,45 @@ FAMILIES = {
     "group": "T by group",
     "ensemble": "a mixture",
 }
-FIGURE = "temperature-by-confidence"
+PARTS = {  # of the rows: the figure's name, and what its axis says
+    "by_confidence": ("temperature-by-confidence", "confidence of the rows, calibrated"),
+    "by_group": ("temperature-by-group", "group"),
+    "by_class": ("temperature-by-class", "predicted class"),
+}
 
 
-def enough(study: Mapping[str, Any], export: str) -> str:
+def parted(goodness: Mapping[str, Any] | None) -> dict[str, tuple[Any, str]]:
+    """The figures of temperatures of parts: those with two at least."""
+    if not goodness:
+        return {}
+    return {
+        name: (goodness[key], axis)
+        for key, (name, axis) in PARTS.items()
+        if sum(bool(part["temperature"]) for part in goodness[key]) > 1
+    }
+
+
+def enough(study: Mapping[str, Any], export: Callable[[str], str]) -> str:
     """The whole section, or nothing where it was not asked."""
     goodness, selection = study.get("goodness"), study.get("selection")
     if not goodness or not goodness["by_confidence"]:
         return ""
-    methods = f"<div>{_methods(selection, study['method'])}</div>" if selection else ""
+    figures = [_figure(name, axis, export(name)) for name, (_, axis) in parted(goodness).items()]
+    left = "".join(figures[:1]) + _tests(goodness) + (_splits(selection) if selection else "")
+    right = (_methods(selection, study["method"]) if selection else "") + "".join(figures[1:])
     return (
         '<section id="enough" aria-labelledby="enough-heading">'
-        f'<div class="head"><h2 id="enough-heading">Is one temperature enough?</h2>{export}</div>'
+        '<div class="head"><h2 id="enough-heading">Is one temperature enough?</h2></div>'
         "<p>If it is, rows of any confidence need the same T: the dots lie on the line within their intervals, the "
         "tests find nothing, and no other method does better on rows it was not fitted to.</p>"
-        f'<div class="pair"><div><figure><div class="chart" id="{FIGURE}" role="img" '
-        'aria-label="Fitted T of rows of similar confidence; its numbers are behind the CSV button"></div></figure>'
-        f"{_tests(goodness)}{_splits(selection) if selection else ''}</div>{methods}</div></section>"
+        f'<div class="pair"><div>{left}</div><div>{right}</div></div></section>'
+    )
+
+
+def _figure(name: str, axis: str, export: str) -> str:
+    return (
+        f'<figure><div class="head"><h3>T by {axis.split(" of")[0]}</h3>{export}</div><div class="chart" id="{name}" '
+        f'role="img" aria-label="Fitted T by {axis}; its numbers are behind the CSV button"></div></figure>'
     )
 
 

@@ -439,7 +439,7 @@ def likelihood(curve: Mapping[str, Any], fit: Mapping[str, Any], *, theme: Theme
 
 
 def temperature_by_part(
-    parts: Sequence[Mapping[str, Any]], temperature: float, *, theme: ThemeName = "light"
+    parts: Sequence[Mapping[str, Any]], temperature: float, axis: str, *, theme: ThemeName = "light"
 ) -> go.Figure:
     """The fitted T of parts of the rows with their intervals, against the single T of all rows.
 
@@ -452,6 +452,8 @@ def temperature_by_part(
         `name`, `n`, `temperature`, `low`, `high`, as of `logitherm.calibration.goodness_of_fit`.
     temperature : float
         The single T.
+    axis : str
+        What the parts are.
     theme : {"light", "dark"}
         Its colours.
 
@@ -480,7 +482,7 @@ def temperature_by_part(
             "width": 5,
         },
         customdata=[part["n"] for part in known],
-        hovertemplate="says %{x}: %{customdata} rows<br>T = %{y:.3g}<extra></extra>",
+        hovertemplate="%{x}: %{customdata} rows<br>T = %{y:.3g}<extra></extra>",
     )
     line = {"color": look.ink, "width": 1.5, "dash": "dash"}
     height = {"yref": "y", "y0": temperature, "y1": temperature}
@@ -488,7 +490,7 @@ def temperature_by_part(
         height=360,
         margin={"l": 56, "r": 24, "t": 14, "b": 96},
         shapes=[{"type": "line", "xref": "paper", "x0": 0, "x1": 1, **height, "line": line, "layer": "below"}],
-        xaxis=look.axis("confidence of the rows, calibrated", type="category", tickangle=-40),
+        xaxis=look.axis(axis, type="category", tickangle=-40),
         yaxis=look.axis(
             "fitted T (log scale)",
             type="log",

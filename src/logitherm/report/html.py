@@ -15,7 +15,7 @@ from importlib import metadata, resources
 from string import Template
 from typing import Any, Protocol
 
-from logitherm.report.enough import FIGURE, enough
+from logitherm.report.enough import enough, parted
 from logitherm.report.tables import export_tables
 from logitherm.report.words import (
     BOUNDS,
@@ -315,10 +315,9 @@ def _figures(study: Mapping[str, Any], start: int) -> dict[str, dict[str, Any]]:
             ),
             "nll-curve": figures.likelihood(study["nll_curve"], study["fit"], theme=theme),
         }
-        goodness = study.get("goodness")
-        if goodness and goodness["by_confidence"]:
-            parts, single = goodness["by_confidence"], goodness["temperature"]
-            themed[FIGURE] = figures.temperature_by_part(parts, single, theme=theme)
+        goodness = study.get("goodness") or {}
+        for name, (parts, axis) in parted(goodness).items():
+            themed[name] = figures.temperature_by_part(parts, goodness["temperature"], axis, theme=theme)
         for name, figure in themed.items():
             drawn.setdefault(name, {})[theme] = json.loads(figure.to_json())
     return drawn
@@ -412,7 +411,7 @@ def render_report(study: Study, *, title: str | None = None) -> str:
         "slider_words": _slider_words(fit),
         "likelihood_words": _likelihood_words(fit),
         "use": _use(contents),
-        "enough": enough(contents, _export(FIGURE)),
+        "enough": enough(contents, _export),
         "scored_on": escape(contents["scored_on"]),
         "solver": _solver(fit),
         "level": as_percent(1 - fit["confidence"]),

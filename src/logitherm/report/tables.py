@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from logitherm.report.enough import parted
+
 SCORE_NAMES = ("accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "smooth_ece", "mce")
 
 
@@ -63,12 +65,12 @@ def export_tables(study: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
         ("interval_high", high, None),
     ]
     point, temperature, nll = (list(column) for column in zip(*marks, strict=True))
-    parts = (study.get("goodness") or {}).get("by_confidence") or []
     columns = ("name", "n", "temperature", "low", "high")
-    by_confidence = (
-        {"temperature-by-confidence": {key: [part[key] for part in parts] for key in columns}} if parts else {}
-    )
-    return by_confidence | {
+    by_part = {
+        name: {key: [part[key] for part in parts] for key in columns}
+        for name, (parts, _) in parted(study.get("goodness")).items()
+    }
+    return by_part | {
         "scores": scores,
         "reliability-before": _diagram_table(before),
         "reliability-after": _diagram_table(after),
