@@ -40,9 +40,10 @@ def enough(study: Mapping[str, Any], export: Callable[[str], str]) -> str:
     goodness, selection = study.get("goodness"), study.get("selection")
     if not goodness or not goodness["by_confidence"]:
         return ""
-    figures = [_figure(name, axis, export(name)) for name, (_, axis) in parted(goodness).items()]
-    left = "".join(figures[:1]) + _tests(goodness) + (_splits(selection) if selection else "")
-    right = (_methods(selection, study["method"]) if selection else "") + "".join(figures[1:])
+    figures = {name: _figure(name, axis, export(name)) for name, (_, axis) in parted(goodness).items()}
+    confidence, group, predicted = (figures.get(name, "") for name, _ in PARTS.values())
+    left = confidence + _tests(goodness) + (_splits(selection) if selection else "") + group
+    right = (_methods(selection, study["method"]) if selection else "") + predicted
     return (
         '<section id="enough" aria-labelledby="enough-heading">'
         '<div class="head"><h2 id="enough-heading">Is one temperature enough?</h2></div>'

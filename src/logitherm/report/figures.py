@@ -300,11 +300,18 @@ def _temperature_window(temperatures: Sequence[float], marked: Sequence[float]) 
 
 def _temperature_ticks(left: float, right: float) -> dict[str, list[Any]]:
     """Round temperatures for a log axis, few enough to stand side by side on a phone."""
-    fine = [(m * 10.0**k, f"{m * 10.0**k:g}") for k in range(-3, 4) for m in (1, 2, 5)]
-    inside = [(t, text) for t, text in fine if left <= t <= right]
-    if not 3 <= len(inside) <= 9:
-        first, last = math.ceil(math.log10(left)), math.floor(math.log10(right))
-        inside = [(10.0**k, as_power(k)) for k in range(first, last + 1) if k % math.ceil((last - first + 1) / 6) == 0]
+    if right < 4 * left:  # even steps of 1, 2 or 5 in the last digit
+        least = (right - left) / 7
+        power = 10.0 ** math.floor(math.log10(least))
+        step = next(m * power for m in (1, 2, 5, 10) if m * power >= least)
+        inside = [(i * step, f"{i * step:.6g}") for i in range(math.ceil(left / step), math.floor(right / step) + 1)]
+    else:
+        fine = [(m * 10.0**k, f"{m * 10.0**k:g}") for k in range(-3, 4) for m in (1, 2, 5)]
+        inside = [(t, text) for t, text in fine if left <= t <= right]
+        if not 2 <= len(inside) <= 9:
+            first, last = math.ceil(math.log10(left)), math.floor(math.log10(right))
+            thin = math.ceil((last - first + 1) / 6)
+            inside = [(10.0**k, as_power(k)) for k in range(first, last + 1) if k % thin == 0]
     return {"tickvals": [t for t, _ in inside], "ticktext": [text for _, text in inside]}
 
 
