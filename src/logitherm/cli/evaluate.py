@@ -17,6 +17,12 @@ from logitherm.cli.output import Tell, console, print_json, progress, reports_er
 @options.options(
     options.labels,
     click.option("--calibrator", type=options.FILE, metavar="FILE", help="Score them through this calibrator too."),
+    click.option(
+        "--precision",
+        type=click.FloatRange(0, 1),
+        metavar="SHARE",
+        help="Say below which confidence to defer so that this share of the accepted answers is right.",
+    ),
     options.probabilities,
     options.bins,
     options.seed,
@@ -27,12 +33,14 @@ def command(
     logits: Path,
     labels: Path | None,
     calibrator: Path | None,
+    precision: float | None,
     probabilities: bool,
     bins: int,
     seed: int,
     as_json: bool,
 ) -> None:
     """Score LOGITS against their labels, with intervals."""
+    from logitherm.metrics import defer_below
     from logitherm.metrics import evaluate as score
 
     with progress() as tell:
@@ -44,6 +52,7 @@ def command(
             require_classes(fitted, data.classes, logits)
             scored_logits.append(fitted.transform(data.logits))
         scores = [score(z, data.labels, bins=bins, seed=seed) for z in scored_logits]
+        rules = [] if precision is None else [defer_below(z, data.labels, precision=precision) for z in scored_logits]
     remark(data, "the NLL is infinite")
     if calibrator is not None and fitted is not None:
         remark_bound(calibrator, getattr(fitted, "at_bound_", None))
@@ -60,6 +69,7 @@ def command(
                 "temperature": 1.0 if fitted is None else fitted.temperature_,
                 **scored(scores[-1]),
                 "uncalibrated": scored(scores[0]) if fitted is not None else None,
+                "deferral": rules[-1].to_dict() if rules else None,
             }
         )
         return
@@ -69,6 +79,8 @@ def command(
     titles = ["as it is"] if fitted is None else ["as it is", described(fitted)]
     out.print(tables.score_table(list(zip(titles, scores, strict=True))))
     out.print(tables.footnote(f"Scores: {about(data, data.n)}, Wilson and bootstrap intervals."))
+    for title, rule in zip(titles, rules):
+        out.print(tables.deferral_note(title, rule, precision))
 
 
 def load(path: Path, tell: Tell) -> Any:

@@ -176,3 +176,18 @@ def split_note(selection: Any) -> RenderableType:
         if math.isfinite(split.total)
     ]
     return footnote("\n".join([f"On the rows of the fit, {selection.folds}-fold cross-validated:", *found]))
+
+
+def deferral_note(title: str, rule: Any, precision: float | None) -> RenderableType:
+    """Below which confidence to defer."""
+    wanted = f"{100 * (precision or 0):g} %"
+    if not math.isfinite(rule.threshold):
+        return footnote(
+            f"{title}: no confidence is known from these rows above which {wanted} of the answers are right; more rows "
+            "may tell, or ask for less."
+        )
+    return footnote(
+        f"{title}: defer below a confidence of {rule.threshold:.6g}, and {wanted} of the accepted answers are "
+        f"right, guaranteed at 95 %: here {100 * rule.precision.value:.4g} % of the "
+        f"{100 * rule.coverage.value:.3g} % accepted."
+    )
