@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from openai.types import Completion
+from openai.types.chat import ChatCompletion
 
 import logitherm
 from logitherm.calibration import TopAnswers, TruncatedTemperatureScaling
@@ -69,17 +71,19 @@ class RequestOutput:
 
 
 def test_a_chat_completion():
-    assert listed_tokens(CHAT) == {"A": -0.2, "B": -2.0}
-    assert listed_tokens(CHAT, 1) == {"A": -0.2, "B": -2.0}  # the token itself counts as listed
+    assert listed_tokens(CHAT, 2) == {"A": -0.2, "B": -2.0}
+    assert listed_tokens(CHAT, 2, 1) == {"A": -0.2}  # B was drawn from beyond the one that is listed
+    with pytest.raises(ValueError, match="position: must be one of the 2 tokens of the answer; got 2"):
+        listed_tokens(CHAT, 2, 2)
+    bare = {"choices": [{"logprobs": {"content": [{**A, "top_logprobs": []}]}}]}
+    with pytest.raises(ValueError, match="of the top tokens too"):
+        listed_tokens(bare, 2)
 
 
 def test_the_objects_of_the_openai_client():
-    openai = pytest.importorskip("openai.types", reason="needs pip install openai")
-    from openai.types.chat import ChatCompletion
-
-    assert listed_tokens(ChatCompletion.model_validate(CHAT)) == listed_tokens(CHAT)
-    completion = openai.Completion.model_construct(**COMPLETION)
-    assert listed_tokens(completion, 1) == {" cat": -0.5, " dog": -1.5}
+    assert listed_tokens(ChatCompletion.model_validate(CHAT), 2) == listed_tokens(CHAT, 2)
+    completion = Completion.model_construct(**COMPLETION)
+    assert listed_tokens(completion, 2, 1) == {" cat": -0.5, " dog": -1.5}
 
 
 def test_a_scored_completion():
@@ -92,7 +96,8 @@ def test_a_scored_completion():
 def test_vllm():
     listed = {7: Logprob(-0.1, 1, " A"), 9: Logprob(-3.0, 2, "A"), 11: Logprob(-4.0, 3, "A")}
     answer = RequestOutput([CompletionOutput([listed])], [1, 9, 5], [None, listed, {5: Logprob(-0.4, 1, "x")}])
-    assert listed_tokens(answer) == {" A": -0.1, "A": -3.0, "A#2": -4.0}
+    assert listed_tokens(answer, 3) == {" A": -0.1, "A": -3.0, "A#2": -4.0}
+    assert listed_tokens(answer, 2) == {" A": -0.1, "A": -3.0}  # the drawn token is listed beyond the two
     log_p, occurred, labels = scored_tokens(answer, 2)
     np.testing.assert_array_equal(log_p, [[-0.1, -3.0], [-0.4, -math.inf]])
     np.testing.assert_array_equal(labels, [1, 0])
@@ -119,6 +124,6 @@ def test_from_answers_to_a_temperature():
 @pytest.mark.parametrize("answer", [{}, {"choices": [{"logprobs": None}]}, [1], None])
 def test_answers_without_log_probabilities(answer):
     with pytest.raises(ValueError, match="answer: must be an OpenAI chat completion"):
-        listed_tokens(answer)
+        listed_tokens(answer, 5)
     with pytest.raises(ValueError, match="answer: must be an OpenAI chat completion"):
         scored_tokens(answer, 5)

@@ -7,7 +7,7 @@ vLLM does by default (`logprobs_mode="raw_logprobs"`); others may give them afte
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,44 +17,46 @@ from logitherm._array import describe
 KINDS = "an OpenAI chat completion or completion, or a vLLM RequestOutput, made with logprobs"
 
 
-def listed_tokens(answer: Any, position: int = 0) -> dict[str, float]:
-    """The tokens listed at one position of a generated answer, with their log-probabilities, for `of_choices`.
+def listed_tokens(answer: Any, k: int, position: int = 0) -> dict[str, float]:
+    """The k most probable tokens at one position of a generated answer, with log-probabilities, for `of_choices`.
 
-    Of two tokens that read the same the less probable one has "#2" added, and so on.
+    Of two tokens that read the same the less probable one has "#2" added, and so on. A token that was drawn from beyond
+    the k largest, which interfaces list as well, is left out: it says nothing of the others.
 
     Parameters
     ----------
     answer : object or dict
         An OpenAI chat completion (`logprobs=True, top_logprobs=k`) or completion (`logprobs=k`), or a `RequestOutput`
         of vLLM (`SamplingParams(logprobs=k)`); its first choice is read.
+    k : int
+        How many were asked for.
     position : int
         Of the generated token.
 
     Raises
     ------
     ValueError
-        Another kind of answer, or one without log-probabilities.
+        Another kind of answer, one without log-probabilities, or a position beyond its end.
 
     Examples
     --------
     >>> answer = {"choices": [{"logprobs": {"content": [
     ...     {"token": "A", "logprob": -0.1, "top_logprobs": [
     ...         {"token": "A", "logprob": -0.1}, {"token": "B", "logprob": -2.6}]}]}}]}
-    >>> listed_tokens(answer)
+    >>> listed_tokens(answer, 2)
     {'A': -0.1, 'B': -2.6}
     """
-    outputs, choices = _get(answer, "outputs"), _get(answer, "choices")
-    if outputs and _get(outputs[0], "logprobs") is not None:
-        return _named(_pairs(_get(outputs[0], "logprobs")[position]))
-    found = _get(choices[0], "logprobs") if choices else None
-    if found is not None and _get(found, "content"):
-        content = _get(found, "content")[position]
-        pairs = [(_get(each, "token"), _get(each, "logprob")) for each in _get(content, "top_logprobs") or []]
-        own = (_get(content, "token"), _get(content, "logprob"))
-        return _named(pairs if own in pairs else [*pairs, own])
-    if found is not None and _get(found, "top_logprobs"):
-        return _named(_pairs(_get(found, "top_logprobs")[position]))
-    raise ValueError(f"answer: must be {KINDS}; got {describe(answer)}; ask for logprobs")
+    positions = _generated(answer)
+    if not 0 <= position < len(positions):
+        raise ValueError(f"position: must be one of the {len(positions)} tokens of the answer; got {position}")
+    found: dict[str, float] = {}
+    for token, value in sorted(positions[position], key=lambda pair: -pair[1])[:k]:
+        name, count = token, 1
+        while name in found:
+            count += 1
+            name = f"{token}#{count}"
+        found[name] = value
+    return found
 
 
 def scored_tokens(answer: Any, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,6 +116,21 @@ def _prompt(answer: Any) -> tuple[Sequence[Mapping[Any, Any]], Sequence[Any]]:
     return _get(found, "top_logprobs")[1:], _get(found, "tokens")[1:]
 
 
+def _generated(answer: Any) -> list[list[tuple[str, float]]]:
+    """Tokens and log-probabilities listed at every position."""
+    outputs, choices = _get(answer, "outputs"), _get(answer, "choices")
+    if outputs and _get(outputs[0], "logprobs"):
+        return [_pairs(listed) for listed in _get(outputs[0], "logprobs")]
+    found = _get(choices[0], "logprobs") if choices else None
+    if found is not None and _get(found, "content"):
+        listed = [_get(each, "top_logprobs") or [] for each in _get(found, "content")]
+        if all(listed):
+            return [[(_get(each, "token"), _get(each, "logprob")) for each in tokens] for tokens in listed]
+    if found is not None and _get(found, "top_logprobs"):
+        return [_pairs(listed or {}) for listed in _get(found, "top_logprobs")]
+    raise ValueError(f"answer: must be {KINDS}; got {describe(answer)}; ask for logprobs, of the top tokens too")
+
+
 def _get(thing: Any, name: str) -> Any:
     return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
@@ -125,14 +142,3 @@ def _number(value: Any) -> float:
 def _pairs(listed: Mapping[Any, Any]) -> list[tuple[str, float]]:
     """Tokens and numbers of {token: number}, or of vLLM's {id: Logprob}."""
     return [(_get(value, "decoded_token") or str(key), _number(value)) for key, value in listed.items()]
-
-
-def _named(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for token, value in sorted(pairs, key=lambda pair: -pair[1]):
-        name, count = token, 1
-        while name in found:
-            count += 1
-            name = f"{token}#{count}"
-        found[name] = value
-    return found

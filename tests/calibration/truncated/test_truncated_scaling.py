@@ -26,7 +26,12 @@ def truncated(p: np.ndarray, k: int) -> Truncated:
     """The k largest of sorted probabilities."""
     mass = p[k:].sum()
     cap = min(p[k - 1], mass)
-    return Truncated(np.log(p[None, :k]), np.log([mass]), np.log([cap]), np.array([float(len(p) - k)]), True)
+    return known(p[:k], mass, cap, len(p) - k)
+
+
+def known(listed, mass, cap, missing, slack=0.0):
+    masses = (np.log([m]) for m in (mass, mass * (1 - slack), mass * (1 + slack)))
+    return Truncated(np.log(listed)[None], *masses, np.log([cap]), np.array([float(missing)]), False)
 
 
 def mean_logit(listed: np.ndarray, others: np.ndarray, b: float) -> float:
@@ -83,7 +88,7 @@ def test_a_dense_search_finds_nothing_much_inside_the_extremes():
             logs = np.where(q > 0, np.log(q), 0.0)
         weights, listed = q**b * (q > 0), p[:2] ** b
         means = ((listed @ np.log(p[:2])) + (weights * logs).sum(axis=0)) / (listed.sum() + weights.sum(axis=0))
-        rows = Truncated(np.log(p[None, :2]), np.log([0.4]), np.log([0.2]), np.array([3.0]), True)
+        rows = known(p[:2], 0.4, 0.2, 3)
         low, high = (float(extreme_mean(rows, b, largest=side)[0][0]) for side in (False, True))
         width = high - low
         assert low - 1e-9 <= means.min() <= low + 0.1 * width
@@ -94,11 +99,31 @@ def test_fillings_spend_the_mass():
     rng = np.random.default_rng(0)
     p = -np.sort(-rng.dirichlet(np.full(5000, 0.05), size=50), axis=1) + 1e-12
     answers = TopAnswers.of_tokens(np.log(p[:, :5] / p.sum(axis=1, keepdims=True)), states=5000)
-    for make in (even, concentrated, power_law):
-        filling = make(answers.rows)
+    rows = answers.rows
+    for filling in (even(rows, rows.log_mass), concentrated(rows, rows.log_mass), power_law(rows)):
         spent = (np.exp(filling.logits + filling.log_copies)).sum(axis=1)
         np.testing.assert_allclose(spent, np.exp(answers.rows.log_mass), rtol=1e-7)
         assert np.all(filling.logits[filling.log_copies > -np.inf].max() <= answers.rows.log_cap.max() + 1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    missing=st.integers(1, 30),
+    share=st.floats(0.01, 1),
+    slack=st.floats(0, 0.9),
+    b=st.sampled_from([0.05, 0.4, 0.9, 1.0, 1.2, 3.0]),
+    seed=st.integers(0, 10**6),
+)
+def test_no_mass_within_its_bounds_is_beyond_the_extremes(missing, share, slack, b, seed):
+    rng = np.random.default_rng(seed)
+    listed = np.sort(rng.dirichlet(np.ones(4)))[::-1] * rng.uniform(0.2, 0.95)
+    cap = listed[-1] + 1e-6
+    mass = share * missing * cap / (1 + slack)
+    rows = known(listed, mass, min(cap, mass * (1 + slack)), missing, slack)
+    lowest, highest = (float(extreme_mean(rows, b, largest=side)[0][0]) for side in (False, True))
+    for m in mass * (1 + slack * rng.uniform(-1, 1, 5)):
+        for q in (np.full(missing, m / missing), np.append(np.full(int(m / cap), cap), m - int(m / cap) * cap)):
+            assert lowest - 1e-8 <= mean_logit(listed, q, b) <= highest + 1e-8
 
 
 def listed_answers(seed=0, n=1500, states=1000, k=20, temperature=1.3, sharpness=2.0):
@@ -214,6 +239,38 @@ def test_probability_bounds_hold_the_whole_rows():
     np.testing.assert_array_equal(found.predict(answers), 0)
 
 
+def test_rounding_is_within_the_bounds():
+    """Sure rows: what is left of 1 is of the size of float32 rounding, and heating magnifies it."""
+    rng = np.random.default_rng(2)
+    z = rng.normal(size=(400, 5000))
+    z[:, 0] += 20
+    labels = (z / 2 + rng.gumbel(size=z.shape)).argmax(axis=1)
+    whole = logitherm.fit_temperature(z, labels).temperature
+    log_p = logitherm.log_softmax(z.astype(np.float32)).astype(np.float32)
+    top = np.argsort(-z, axis=1)[:, :20]
+    hit = top == labels[:, None]
+    place = np.where(hit.any(axis=1), hit.argmax(axis=1), 20)
+    occurred = np.where(place == 20, np.take_along_axis(log_p, labels[:, None], 1)[:, 0], -np.inf)
+    assert (place == 20).any()
+    listed = np.take_along_axis(log_p, top, 1)
+    low, high = (
+        TruncatedTemperatureScaling()
+        .fit(TopAnswers.of_tokens(listed, states=5000, occurred=occurred), place)
+        .temperature_bounds_
+    )
+    assert low <= whole <= high
+    unlisted = TruncatedTemperatureScaling().fit(
+        TopAnswers.of_tokens(listed, states=5000), np.where(place == 20, -1, place)
+    )
+    assert unlisted.temperature_bounds_[1] == math.inf and np.isfinite(unlisted.temperature_)
+
+
+def test_an_unlisted_token_where_all_are_listed_is_refused():
+    answers = TopAnswers.of_tokens(np.log([[0.5, 0.5], [0.5, 0.5]]), states=2)
+    with pytest.raises(ValueError, match=r"row 1 has -1 \(1 such in all\); -1 stands for a token that is not listed"):
+        TruncatedTemperatureScaling().fit(answers, [0, -1])
+
+
 def test_separable_answers_and_answers_without_signal():
     sure = TopAnswers.of_tokens(np.log(np.tile([0.6, 0.2], (40, 1))), states=50)
     zero = TruncatedTemperatureScaling().fit(sure, np.zeros(40, dtype=int))
@@ -257,6 +314,8 @@ def test_files(tmp_path):
         (lambda: TopAnswers.of_tokens(np.log([[0.2, 0.1]]), states=4), "row 0 leaves 0.7 to 2 states of at most 0.1"),
         (lambda: TopAnswers.of_choices([{"A": -0.1}, {" B": -0.1}], ["A", "B"]), r"row 1 lists \[' B'\]"),
         (lambda: TopAnswers.of_choices([{"A": -0.1}], "AB"), "choices: must be two different tokens"),
+        (lambda: TopAnswers.of_choices([], ["A", "B"]), "answers: must list tokens; got 0 answers"),
+        (lambda: TopAnswers.of_tokens(np.log([[0.2]]), states=9, rounding=-1.0), r"rounding: must be .* got -1"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from logitherm._array import Array, as_array, describe, dtype_name, to_numpy
-from logitherm.calibration.truncated.fillings import Filling, Truncated, half_of_most, power_law
+from logitherm.calibration.truncated.fillings import Filling, Truncated, even, power_law
 from logitherm.kernels import exponential
+from logitherm.metrics.options import as_count
 
-ROUNDING = 1e-3  # by which the probabilities of a row may exceed 1
+BEYOND = 1e-3  # by which the probabilities of a row may exceed 1
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,13 @@ class TopAnswers:
         return self.rows.listed
 
     @classmethod
-    def of_tokens(cls, log_probabilities: Array, *, states: int, occurred: Array | None = None) -> TopAnswers:
+    def of_tokens(
+        cls, log_probabilities: Array, *, states: int, occurred: Array | None = None, rounding: float = 1e-6
+    ) -> TopAnswers:
         """The most probable tokens of a vocabulary.
 
-        The others share exactly what is left of 1, and none of them has more than the least of the listed ones.
+        The others share what is left of 1, known up to the rounding, and none of them has more than the least of the
+        listed ones.
 
         Parameters
         ----------
@@ -51,43 +55,48 @@ class TopAnswers:
         occurred : floating array, shape (n,), optional
             Log-probability of the token that occurred where it is not among the k but known all the same, -inf
             elsewhere. It becomes column k.
+        rounding : float
+            Absolute error of the log-probabilities: 1e-6 for those computed in float32, 5e-5 for four decimals. Where
+            hardly anything is left of 1, it decides what the others may have, and heating magnifies that.
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             Not log-probabilities: NaN, more than 1 together, or too little for so few states.
         """
+        rounding = _as_rounding(rounding)
         known = listed = _as_log_probabilities(log_probabilities)
         if occurred is not None:
             extra = to_numpy(as_array(occurred, "occurred")).astype(np.float64)
             if extra.shape != (len(known),):
                 raise ValueError(f"occurred: must have shape ({len(known)},); got {describe(extra)}; give one a row")
             listed = _as_log_probabilities(np.concatenate([known, extra[:, None]], axis=1))
-        missing = states - (listed > -math.inf).sum(axis=1)
+        missing = as_count(states, "states", 1) - (listed > -math.inf).sum(axis=1)
         if missing.min() < 0:
             raise ValueError(
                 f"states: must be at least as many as are listed; got {states} for {states - missing.min()}; give the "
                 "size of the vocabulary"
             )
-        log_mass, log_cap = _left(listed), _least(known)
-        with np.errstate(divide="ignore"):
-            most = log_cap + np.log(missing)
-        short = np.flatnonzero((log_mass > most + ROUNDING) & (log_mass > math.log(ROUNDING)))
+        left, cap = _left(listed), exponential(_least(known))
+        short = np.flatnonzero(left - rounding > (1 + BEYOND) * missing * cap + BEYOND * (missing == 0))
         if len(short):
             row = int(short[0])
             raise ValueError(
-                f"states: must be enough to share what is not listed; row {row} leaves "
-                f"{exponential(log_mass[row]):.3g} to {missing[row]} states of at most "
-                f"{exponential(log_cap[row]):.3g}; give the size of the vocabulary"
+                f"states: must be enough to share what is not listed; row {row} leaves {left[row]:.3g} to "
+                f"{missing[row]} states of at most {cap[row]:.3g}; give the size of the vocabulary"
             )
-        return cls(_sound(listed, np.minimum(log_mass, most), log_cap, missing, True))
+        least = np.maximum(left - rounding, 0.0)
+        guess = np.maximum(left, rounding / 2)
+        return cls(_truncated(listed, guess, least, left + rounding, _least(known), missing, columns=False))
 
     @classmethod
-    def of_choices(cls, answers: Iterable[Mapping[str, float]], choices: Sequence[str]) -> TopAnswers:
+    def of_choices(
+        cls, answers: Iterable[Mapping[str, float]], choices: Sequence[str], *, rounding: float = 1e-6
+    ) -> TopAnswers:
         """Multiple choice: only the choices are states.
 
         A choice that is not listed has no more than the least token that is, and all of these no more than what is
-        left of 1.
+        left of 1. So an answer must list its most probable tokens and no other.
 
         Parameters
         ----------
@@ -96,6 +105,8 @@ class TopAnswers:
             from the answers of common interfaces.
         choices : sequence of str
             The tokens of the choices, in the order of the columns.
+        rounding : float
+            As in `of_tokens`.
 
         Raises
         ------
@@ -106,6 +117,8 @@ class TopAnswers:
             raise ValueError(f"choices: must be two different tokens or more; got {choices!r}; give ['A', 'B'], say")
         known = [dict(answer) for answer in answers]
         width = max((len(answer) for answer in known), default=0)
+        if not width:
+            raise ValueError(f"answers: must list tokens; got {len(known)} answers that list none; add some")
         every = np.full((len(known), width), -math.inf)
         listed = np.full((len(known), len(choices)), -math.inf)
         for row, answer in enumerate(known):
@@ -120,7 +133,9 @@ class TopAnswers:
                 "listed, with a space before perhaps"
             )
         missing = (listed == -math.inf).sum(axis=1)
-        return cls(_sound(listed, _left(every), _least(every), missing, False))
+        most, none_left = _left(every) + _as_rounding(rounding), np.zeros(len(known))
+        guess = np.minimum(most, missing * exponential(_least(every))) / 2
+        return cls(_truncated(listed, guess, none_left, most, _least(every), missing, columns=True))
 
     def take(self, rows: np.ndarray) -> TopAnswers:
         """Some of the rows."""
@@ -128,7 +143,7 @@ class TopAnswers:
 
     def filling(self) -> Filling:
         """A guess at what is missing, between the extremes."""
-        return power_law(self.rows) if self.rows.all_spent else half_of_most(self.rows)
+        return even(self.rows, self.rows.log_mass) if self.rows.columns else power_law(self.rows)
 
 
 def _as_log_probabilities(values: Any) -> np.ndarray:
@@ -140,7 +155,7 @@ def _as_log_probabilities(values: Any) -> np.ndarray:
         )
     found = to_numpy(given).astype(np.float64)
     largest, total = found.max(axis=1), exponential(np.minimum(found, 1.0)).sum(axis=1)
-    bad = np.flatnonzero(~((largest > -math.inf) & (total <= 1 + ROUNDING)))
+    bad = np.flatnonzero(~((largest > -math.inf) & (total <= 1 + BEYOND)))
     if len(bad):
         row = int(bad[0])
         raise ValueError(
@@ -150,20 +165,34 @@ def _as_log_probabilities(values: Any) -> np.ndarray:
     return found
 
 
+def _as_rounding(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"rounding: must be an error of log-probabilities in [0, 1); got {value!r}; 1e-6 is usual")
+    return float(value)
+
+
 def _left(listed: np.ndarray) -> np.ndarray:
-    """Logarithm of what the listed states leave of 1."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.clip(1 - exponential(listed).sum(axis=1), 0.0, None)))
+    """What the listed states leave of 1."""
+    return np.asarray(np.clip(1 - exponential(listed).sum(axis=1), 0.0, None))
 
 
 def _least(listed: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(listed > -math.inf, listed, math.inf).min(axis=1))
 
 
-def _sound(
-    listed: np.ndarray, log_mass: np.ndarray, log_cap: np.ndarray, missing: np.ndarray, all_spent: bool
+def _truncated(
+    listed: np.ndarray,
+    guess: np.ndarray,
+    least: np.ndarray,
+    most: np.ndarray,
+    log_cap: np.ndarray,
+    missing: np.ndarray,
+    *,
+    columns: bool,
 ) -> Truncated:
-    """Nothing where no state is missing; no state with more than all of them."""
-    log_mass = np.where(missing > 0, log_mass, -math.inf)
-    log_cap = np.where(log_mass > -math.inf, np.minimum(log_cap, log_mass), log_cap)
-    return Truncated(listed, log_mass, log_cap, np.maximum(missing, 1.0), all_spent)
+    """Nothing where no state is missing; no state with more than all of them, nor these more than that many caps."""
+    with np.errstate(divide="ignore"):
+        room = log_cap + np.log(missing)
+        log_guess, log_least, log_most = (np.minimum(np.log(mass), room) for mass in (guess, least, most))
+    log_cap = np.where(log_most > -math.inf, np.minimum(log_cap, log_most), log_cap)
+    return Truncated(listed, log_guess, log_least, log_most, log_cap, np.maximum(missing, 1.0), columns)

@@ -1,12 +1,13 @@
 """What the answers that an interface does not list may be: completions of a truncated distribution.
 
-Of a row are known the largest probabilities, the `mass` r that all others have together, and a `cap` that none of them
-exceeds. A filling spends r on the M missing states. For sums of g(q) = q^b (log q - c), b = 1/T, over the missing
+Of a row are known the largest probabilities, bounds of the `mass` that all M others have together, and a `cap` that
+none of them exceeds. A filling spends the mass on them. For sums of g(q) = q^b (log q - c), b = 1/T, over the missing
 states, the extreme fillings follow from the shape of g, which bends once: at the maximum for b <= 1 (and the minimum
 for b >= 1) as many states as possible share the q of the tangent through the origin, log q = c + 1 / (1 - b), and the
-others have nothing; at the other extreme all share r equally, or some have the cap and the others the q of the tangent
-through the cap. The number of states of each kind may be a fraction, so that an extreme is at most one state beyond
-what can be. A filling is a few states with numbers of copies, the prior weights of a Gibbs distribution.
+others have nothing; at the other extreme all have the same, or some have the cap and the others the q of the tangent
+through the cap. The sum bends but one way in the mass too, so that the best mass is where g alone is best, or the bound
+next to it. The number of states of each kind may be a fraction, so that an extreme is at most one state beyond what can
+be. A filling is a few states with numbers of copies, the prior weights of a Gibbs distribution.
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ STEEPEST = 1e6  # exponent of a power law
 
 
 class Truncated(NamedTuple):
-    """The known part of every row, float64."""
+    """The known part of every row, float64: (n, k) and (n,)."""
 
-    listed: np.ndarray  # (n, k): log-probabilities, -inf where a column is empty
-    log_mass: np.ndarray  # (n,): of the missing states together; -inf for nothing
-    log_cap: np.ndarray  # (n,): of one of them at most
-    missing: np.ndarray  # (n,): how many there are
-    all_spent: bool  # whether they have the mass exactly, or at most
+    listed: np.ndarray  # log-probabilities, -inf where a column is empty
+    log_mass: np.ndarray  # of the missing states together, a guess; -inf for nothing
+    log_least: np.ndarray  # bounds of it
+    log_most: np.ndarray
+    log_cap: np.ndarray  # of one of them at most
+    missing: np.ndarray  # how many there are, at least 1
+    columns: bool  # whether they are the empty columns
 
     def take(self, rows: np.ndarray) -> Truncated:
-        return Truncated(self.listed[rows], self.log_mass[rows], self.log_cap[rows], self.missing[rows], self.all_spent)
+        return Truncated(*(field[rows] for field in self[:-1]), self.columns)  # type: ignore[call-arg, arg-type]
 
 
 class Filling(NamedTuple):
@@ -76,24 +79,29 @@ def mean_and_variance(state: Moments, inverse_temperature: float) -> tuple[np.nd
     return state.top - state.gap, state.spread / (1 + state.rest) / inverse_temperature**2
 
 
-def even(rows: Truncated) -> Filling:
-    """The mass shared equally."""
-    return _one_kind(np.minimum(rows.log_cap, rows.log_mass - np.log(rows.missing)), rows.log_mass)
+def even(rows: Truncated, log_mass: np.ndarray) -> Filling:
+    """So much mass shared equally."""
+    return _one_kind(np.minimum(rows.log_cap, log_mass - np.log(rows.missing)), log_mass)
 
 
-def concentrated(rows: Truncated) -> Filling:
+def concentrated(rows: Truncated, log_mass: np.ndarray) -> Filling:
     """As few states as the cap allows."""
-    return _one_kind(rows.log_cap, rows.log_mass)
+    return _one_kind(rows.log_cap, log_mass)
+
+
+def corners(rows: Truncated) -> list[Filling]:
+    """The fillings that add least and most to Z at any T are among these."""
+    return [spread(rows, mass) for spread in (even, concentrated) for mass in (rows.log_least, rows.log_most)]
 
 
 def nothing(rows: Truncated) -> Filling:
     """No state has anything."""
-    return Filling(rows.log_cap[:, None], np.full((len(rows.log_cap), 1), -math.inf))
+    return _one_kind(rows.log_cap, np.full_like(rows.log_cap, -math.inf))
 
 
 def single(rows: Truncated) -> Filling:
     """One state with all that it may have."""
-    return Filling(rows.log_cap[:, None], np.where(rows.log_mass > -math.inf, 0.0, -math.inf)[:, None])
+    return Filling(rows.log_cap[:, None], np.where(rows.log_most > -math.inf, 0.0, -math.inf)[:, None])
 
 
 def power_law(rows: Truncated) -> Filling:
@@ -120,15 +128,8 @@ def power_law(rows: Truncated) -> Filling:
     start = np.ones(len(z))
     a = find_root(short, start, 1e-6, STEEPEST, value_tolerance=1e-12, step_tolerance=1e-10).x
     logits = rows.log_cap[:, None] + a[:, None] * z
-    nothing = (rows.log_mass == -math.inf) | (rows.missing < 1)
-    return Filling(logits, np.where(nothing[:, None], -math.inf, log_copies))
-
-
-def half_of_most(rows: Truncated) -> Filling:
-    """Every missing state with half of what it may have: where the mass is not all theirs."""
-    q = np.minimum(rows.log_cap, rows.log_mass - np.log(np.maximum(rows.missing, 1))) - math.log(2)
-    with np.errstate(divide="ignore"):
-        return Filling(q[:, None], np.where(q > -math.inf, np.log(rows.missing), -math.inf)[:, None])
+    spent = rows.log_mass > -math.inf
+    return Filling(logits, np.where(spent[:, None], log_copies, -math.inf))
 
 
 def extreme_mean(
@@ -138,7 +139,7 @@ def extreme_mean(
 
     The mean is a ratio of sums; its extreme c is where that of sum of p^b (log p - c) is 0 (Dinkelbach 1967).
     """
-    filling = even(rows) if rows.all_spent else nothing(rows)
+    filling = even(rows, rows.log_mass)
     mean = mean_and_variance(completed(rows, filling, inverse_temperature, listed=listed), inverse_temperature)[0]
     for _ in range(MOST_STEPS):
         filling = extreme_filling(rows, inverse_temperature, mean, largest=largest)
@@ -152,11 +153,11 @@ def extreme_mean(
 @silent
 def extreme_filling(rows: Truncated, inverse_temperature: float, centre: np.ndarray, *, largest: bool) -> Filling:
     """The filling of the largest or smallest sum of q^b (log q - centre)."""
-    b, log_mass = inverse_temperature, rows.log_mass
-    if not rows.all_spent:
-        # nothing adds to the sum where q < exp(centre); the least has every state where g is lowest
-        lowest = np.minimum(rows.log_cap, centre - 1 / b) + np.log(rows.missing)
-        log_mass = np.full_like(log_mass, -math.inf) if largest else np.minimum(log_mass, lowest)
+    b = inverse_temperature
+    # where g is best: the cap or nothing for the largest sum, its lowest point for the smallest
+    best = np.where(rows.log_cap > centre, rows.log_cap, -math.inf) if largest else centre - 1 / b
+    best = np.minimum(best, rows.log_cap) + np.log(rows.missing)
+    log_mass = np.clip(best, rows.log_least, rows.log_most)
     share = np.minimum(log_mass - np.log(rows.missing), rows.log_cap)  # of a state if all have the same
     if largest == (b <= 1):
         steepness = np.inf if b == 1 else 1 / (1 - b)

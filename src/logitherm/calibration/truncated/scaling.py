@@ -19,8 +19,7 @@ from logitherm.calibration.truncated.fillings import (
     Filling,
     Truncated,
     completed,
-    concentrated,
-    even,
+    corners,
     extreme_mean,
     log_probabilities,
     log_weight,
@@ -29,6 +28,7 @@ from logitherm.calibration.truncated.fillings import (
     single,
 )
 from logitherm.kernels import exponential
+from logitherm.metrics.options import as_level
 
 REACH = math.log(1e4)  # of |log T|; an optimum beyond it is at a bound
 CLOSE = 1e-9  # in log T
@@ -47,8 +47,8 @@ class TruncatedTemperatureScaling(Calibrator):
     unlisted states occurred.
 
     Limits: the bounds narrow to T as the missing mass vanishes. They may be one state wider than need be, and wider
-    where labels are not listed. In multiple choice an unlisted label may have any probability down to 0, so that a
-    single one leaves T open to infinity.
+    where labels are not listed. A label that may have any probability down to 0 (an unlisted choice; a token where no
+    more is left of 1 than rounding) leaves T open to infinity: give its log-probability, or leave the row out.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class TruncatedTemperatureScaling(Calibrator):
         TypeError, ValueError
             Something else than `TopAnswers`; labels out of range; a label at an empty column of tokens.
         """
-        rows = _as_answers(logits).rows
+        rows, level = _as_answers(logits).rows, as_level(self.confidence)
         columns = rows.listed.shape[1]
         place = _as_places(labels, rows)
         weights = as_weights(sample_weight, place.shape)
@@ -126,10 +126,11 @@ class TruncatedTemperatureScaling(Calibrator):
             score, variance = likely(inverse)
             relative = math.sqrt(float((weights * score) @ (weights * score))) / float(weights @ variance) / inverse
             self.standard_error_ = self.temperature_ * relative
-            factor = float(exponential(NormalDist().inv_cdf(0.5 + self.confidence / 2) * relative))
+            factor = float(exponential(NormalDist().inv_cdf(0.5 + level / 2) * relative))
         self.interval_ = (self.temperature_bounds_[0] / factor, self.temperature_bounds_[1] * factor)
         self.n_, self.unlisted_ = len(place), int(unlisted.sum())
         self.classes_, self.n_features_in_ = np.arange(columns), columns
+        self.provenance_ = None
         return self
 
     def transform(self, logits: TopAnswers) -> np.ndarray:
@@ -137,7 +138,7 @@ class TruncatedTemperatureScaling(Calibrator):
         check_is_fitted(self)
         rows, filling = _as_answers(logits).rows, logits.filling()
         listed, others = log_probabilities(rows, filling, self.temperature_)
-        return listed if rows.all_spent else np.where(rows.listed == -math.inf, others, listed)
+        return np.where(rows.listed == -math.inf, others, listed) if rows.columns else listed
 
     def predict_proba(self, logits: TopAnswers) -> np.ndarray:
         """Calibrated probabilities of the columns; tokens that are not listed have what is left of 1."""
@@ -147,10 +148,9 @@ class TruncatedTemperatureScaling(Calibrator):
         """The least and the largest probability of every column at `temperature_` over all fillings, (n, columns)."""
         check_is_fitted(self)
         rows = _as_answers(logits).rows
-        extremes = [even(rows), concentrated(rows)] + ([] if rows.all_spent else [nothing(rows)])
-        listed = np.stack([log_probabilities(rows, filling, self.temperature_)[0] for filling in extremes])
+        listed = np.stack([log_probabilities(rows, filling, self.temperature_)[0] for filling in corners(rows)])
         low, high = exponential(listed.min(axis=0)), exponential(listed.max(axis=0))
-        if not rows.all_spent:
+        if rows.columns:
             alone = log_probabilities(rows, single(rows), self.temperature_)[1]
             high = np.where(rows.listed == -math.inf, exponential(alone), high)
         return low, high
@@ -198,15 +198,16 @@ def _as_places(labels: Any, rows: Truncated) -> np.ndarray:
     if "int" not in dtype_name(given) or tuple(given.shape) != (n,):
         raise ValueError(f"labels: must be integers of shape ({n},); got {describe(given)}; give the column of each")
     place = to_numpy(given).astype(np.int64)
-    least = -1 if rows.all_spent else 0
+    least = 0 if rows.columns else -1
     wrong = (place < least) | (place >= columns)
-    if rows.all_spent:
+    if not rows.columns:
         wrong |= (place >= 0) & (_seen(rows, np.minimum(place, columns - 1)) == -math.inf)
+        wrong |= (place < 0) & (rows.log_most == -math.inf)
     bad = np.flatnonzero(wrong)
     if len(bad):
         raise ValueError(
             f"labels: must be {least} to {columns - 1}, columns that hold something; row {bad[0]} has {place[bad[0]]} "
-            f"({len(bad)} such in all); -1 stands for a token that is not listed"
+            f"({len(bad)} such in all); -1 stands for a token that is not listed, where there are such"
         )
     return place
 
@@ -250,19 +251,19 @@ def _extreme_scores(rows: Truncated, place: np.ndarray, unlisted: np.ndarray, la
 def _unlisted(rows: Truncated, b: float, largest: bool) -> np.ndarray:
     """Bounds of the score where a state occurred that is not listed.
 
-    It is (share of the listed states) * (their mean logit - that of the others), both factors at their extremes.
+    It is (share of the listed states) * (their mean logit - that of the others), both factors at their extremes. What
+    may have nothing at all may be as improbable as one likes.
     """
-    if not rows.all_spent:
-        if largest:
-            return np.full(len(rows.listed), math.inf)
+    if rows.columns and largest:
+        return np.full(len(rows.listed), math.inf)
+    if rows.columns:  # at best it has all that it may
         return extreme_mean(rows, b, largest=False)[0] - rows.log_cap
     listed = completed(rows, nothing(rows), b)
-    shares = []
-    for filling in (even(rows), concentrated(rows)):
-        others = completed(rows, filling, b, listed=False)
-        shares.append(1 / (1 + exponential(log_weight(others, b) - log_weight(listed, b))))
-    share = np.maximum(*shares) if largest else np.minimum(*shares)
-    return np.asarray(share * (listed.top - listed.gap - extreme_mean(rows, b, largest=not largest, listed=False)[0]))
+    weights = [log_weight(completed(rows, filling, b, listed=False), b) for filling in corners(rows)]
+    share = 1 / (1 + exponential((np.min if largest else np.max)(weights, axis=0) - log_weight(listed, b)))
+    others = extreme_mean(rows, b, largest=not largest, listed=False)[0]
+    score = share * (listed.top - listed.gap - others)
+    return np.asarray(np.where(rows.log_least == -math.inf, math.inf, score) if largest else score)
 
 
 def _seen(rows: Truncated, place: np.ndarray) -> np.ndarray:
