@@ -1,10 +1,13 @@
 """Whether a calibrator still fits, from files."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from logitherm.calibration import TemperatureScaling, VectorScaling, load_calibrator
 from logitherm.calibration.stream.drift import check_drift
+from logitherm.cli import check
 
 
 @pytest.fixture
@@ -72,9 +75,26 @@ def test_rows_that_ceased_to_fit_for_a_while(files, command, calibrator, draw):
 def test_limits(files, command, calibrator):
     right = files.save("right.npz", logits=files.logits, labels=files.logits.argmax(axis=1))
     assert "Every new label is the model's first choice" in command("check", calibrator, right).stdout
+    out = command("check", calibrator, right, "--fail-on-drift", code=3).stdout
+    assert "The calibrator has drifted: it leaves the new rows underconfident." in " ".join(out.split())
     wrong = files.save("wrong.npz", logits=files.logits, labels=files.logits.argmin(axis=1))
     out = command("check", calibrator, wrong, "--fail-on-drift", code=3).stdout
-    assert "say nothing about the new labels" in " ".join(out.split())
+    assert "say nothing about the new labels" in " ".join(out.split()) and "rows overconfident" in out
+
+
+@pytest.mark.parametrize("at_bound", [None, "zero", "infinite"])
+@pytest.mark.parametrize("verdict", ["holds", "undecided", "drifted"])
+@pytest.mark.parametrize("changed", [True, False])
+def test_words_speak_of_drift_whenever_the_exit_code_does(at_bound, verdict, changed):
+    change = {None: 2.0, "zero": 0.0, "infinite": float("inf")}[at_bound]
+    direction = "hot" if change > 1 else "cold"
+    found = SimpleNamespace(
+        at_bound=at_bound, verdict=verdict, changed=changed, change=change, direction=direction, tolerance=0.05
+    )
+    words = " ".join(check.finding(found))
+    said = "has drifted" in words or "did not fit at all times" in words
+    assert said == (verdict == "drifted")
+    assert not said or ("overconfident" if change > 1 else "underconfident") in words
 
 
 def test_other_families(files, command, hot):

@@ -8,6 +8,8 @@ from importlib import metadata
 
 import pytest
 
+from logitherm.cli import main
+
 
 def start(python, *arguments, folder=None, **environment):
     command = [*python, "-m", "logitherm.cli", *arguments]
@@ -100,11 +102,12 @@ def test_a_reader_that_leaves_is_no_error(python, arguments):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["calibrate"], ["evaluate"], ["apply"], ["demo"]])
+@pytest.mark.parametrize("arguments", [[], *([name] for name in main.commands)])
 def test_help(command, arguments):
     out = command(*arguments, "--help").stdout
     assert out.startswith("Usage:")
     assert max(map(len, out.splitlines())) <= 80
+    assert " RANGE" not in out and "..." not in out.replace("N,N,...", "").replace("[ARGS]...", "")
 
 
 def test_help_is_quick_to_import(python):

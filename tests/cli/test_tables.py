@@ -35,6 +35,10 @@ def evaluation(value, low, high):
     return SimpleNamespace(**{key: SimpleNamespace(value=value, low=low, high=high) for key, _, _ in tables.SCORES})
 
 
+def test_chances():
+    assert [tables.chance(p) for p in (1.0, 0.0312, 1e-299, 0.0)] == ["p = 1", "p = 0.031", "p = 1e-299", "p < 1e-300"]
+
+
 def test_decimals_follow_the_interval():
     assert tables.decimals_of(2.08, 2.58) == 2
     assert tables.decimals_of(100, 190) == 0

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from logitherm.cli import options
-from logitherm.cli.calibrate import remark, remark_bound
-from logitherm.cli.evaluate import described, load, require_classes
+from logitherm.cli.files import described, load, remark, remark_bound, require_classes, require_no_input
 from logitherm.cli.output import console, progress, reports_errors
 
 
@@ -27,12 +26,11 @@ def command(calibrator: Path, logits: Path, output: Path, probabilities: bool, f
 
     Labels are neither needed nor copied. The dtype is that of the logits.
     """
-    from logitherm.io import InputError, check_target, read_logits, write_npz
+    from logitherm.io import check_target, read_logits, write_npz
 
     if output.suffix.lower() != ".npz":
         raise click.UsageError("-o must end in .npz: it is a NumPy archive.")
-    if output.resolve() in {calibrator.resolve(), logits.resolve()}:
-        raise InputError(f"{output}: is an input and cannot be the output too; choose another name")
+    require_no_input(output, [calibrator, logits])
     check_target(output, force=force)
     with progress() as tell:
         fitted = load(calibrator, tell)

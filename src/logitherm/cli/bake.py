@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.evaluate import described, load
+from logitherm.cli.files import described, load, require_no_input
 from logitherm.cli.output import Tell, console, print_json, progress, reports_errors
 
 SUFFIXES = (".onnx", ".safetensors")
@@ -46,7 +46,7 @@ def command(
     logits of OUT again.
     """
     from logitherm.integrations.baking import bake_onnx, bake_safetensors
-    from logitherm.io import InputError, check_target, require_file
+    from logitherm.io import check_target, require_file
 
     kind = model.suffix.lower()
     if kind not in SUFFIXES or target.suffix.lower() != kind:
@@ -55,8 +55,7 @@ def command(
         raise click.UsageError("--weight and --bias are for .safetensors; an ONNX graph is read from its --output.")
     if kind == ".safetensors" and output:
         raise click.UsageError("--output is for .onnx; a checkpoint has --weight and --bias.")
-    if target.resolve() in {calibrator.resolve(), model.resolve()}:
-        raise InputError(f"{target}: is an input and cannot be the output too; choose another name")
+    require_no_input(target, [calibrator, model])
     check_target(target, force=force)
     require_file(model)
     with progress() as tell:
@@ -70,8 +69,7 @@ def command(
     if as_json:
         print_json({"model": model, "calibrator": calibrator, "output": target, **vars(done)})
         return
-    what = type(fitted).__name__ if not hasattr(fitted, "temperature_") else described(fitted)
-    console(stderr=True).print(f"{target}: {what} {done}", markup=False, soft_wrap=True)
+    console(stderr=True).print(f"{target}: {described(fitted)} {done}", markup=False, soft_wrap=True)
 
 
 def _load(path: Path, tell: Tell) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from logitherm.cli import options
+from logitherm.cli.files import about, read, remark, remark_bound, require_no_input, require_possible
 from logitherm.cli.output import Tell, console, note, print_json, progress, reports_errors, warn
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ class Choices:
     groups: np.ndarray | None = None
 
 
-@click.command("calibrate", epilog="Example: logitherm calibrate val.npz test.npz --save calibrator.json")
+@click.command(
+    "calibrate",
+    short_help="Fit a temperature, and say what it mends.",
+    epilog="Example: logitherm calibrate val.npz test.npz --save calibrator.json",
+)
 @click.argument("val", type=options.FILE)
 @click.argument("test", type=options.FILE, required=False)
 @options.options(
@@ -45,8 +50,10 @@ class Choices:
         "--method",
         type=click.Choice(METHODS),
         default="temperature",
+        metavar="METHOD",
         show_default=True,
-        help="The calibrator; auto compares them and takes the simplest that is good enough.",
+        help=f"The calibrator: {', '.join(METHODS[:-1])}; or auto, which compares them and takes the simplest that is "
+        "good enough.",
     ),
     options.labels,
     click.option("--test-labels", type=options.FILE, metavar="FILE", help="Labels of TEST, where its file has none."),
@@ -109,28 +116,18 @@ def command(
 
 def check_outputs(choices: Choices, inputs: list[Path]) -> None:
     """Whether the files could be written, before any work is done."""
-    from logitherm.io import InputError, check_target
+    from logitherm.io import check_target
 
     outputs = [path for path in (choices.report, choices.save) if path is not None]
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise click.UsageError("--report and --save must be two files.")
     for path in outputs:
-        if path.resolve() in {other.resolve() for other in inputs}:
-            raise InputError(f"{path}: is an input and cannot be the output too; choose another name")
+        require_no_input(path, inputs)
     for option, target, suffix in (("--report", choices.report, ".html"), ("--save", choices.save, ".json")):
         if target is not None and target.suffix.lower() != suffix:
             raise click.UsageError(f"{option} must name a {suffix} file.")
     for path in outputs:
         check_target(path, force=choices.force)
-
-
-def read(
-    path: Path, labels: Path | None, probabilities: bool, tell: Tell, labels_option: str = "--labels"
-) -> LogitData:
-    from logitherm.io import read_logits
-
-    tell(f"reading {path.name}")
-    return read_logits(path, labels=labels, probabilities=probabilities, labels_option=labels_option)
 
 
 def require_same_classes(val: Path, test: Path, data: list[LogitData]) -> None:
@@ -141,18 +138,6 @@ def require_same_classes(val: Path, test: Path, data: list[LogitData]) -> None:
         raise InputError(
             f"{test}: must have the {known} classes of {val}; got {came}; pass two files of logits of the same model"
         )
-
-
-def require_possible(data: list[LogitData]) -> None:
-    """Refuse labels of probability zero here, where the file is known."""
-    from logitherm.io import InputError
-
-    for each in data:
-        if each.zero_labels:
-            raise InputError(
-                f"{each.source}: {each.zero_labels} of {each.n} labels have probability zero, so that no temperature "
-                "makes the data possible; mend these rows, or leave them out with --zero-labels exclude"
-            )
 
 
 def run(data: list[LogitData], choices: Choices, tell: Tell) -> Any:
@@ -191,24 +176,6 @@ def write(study: Any, choices: Choices, tell: Tell) -> list[tuple[str, Path]]:
     return [(what, path) for what, path, _ in contents]
 
 
-def remark(data: LogitData, consequence: str | None = None) -> None:
-    """What should be known of a file that is not an error; `consequence` is that of labels of probability zero."""
-    if data.hint:
-        warn(f"{data.source}: {data.hint}")
-    if data.zeros:
-        share = f"{data.zeros} of {data.logits.size} probabilities"
-        warn(f"{data.source}: {share} are exactly zero, and stay zero at every temperature")
-    if data.zero_labels and consequence:
-        warn(f"{data.source}: {data.zero_labels} of {data.n} labels have probability zero; {consequence}")
-
-
-def remark_bound(path: Path, bound: str | None) -> None:
-    """A calibrator at a bound is exact for what it was fitted to, and useless elsewhere."""
-    where = {"zero": "T = 0 (one-hot answers)", "infinite": "T = infinity (uniform answers)"}.get(bound or "")
-    if where:
-        warn(f"{path}: the calibrator is at {where}, not one to ship; fit it on other or more held-out rows")
-
-
 def show(study: Any, data: list[LogitData], choices: Choices, written: list[tuple[str, Path]]) -> None:
     """The study for a person or, with --json, for a program."""
     if choices.as_json:
@@ -239,12 +206,6 @@ def show(study: Any, data: list[LogitData], choices: Choices, written: list[tupl
         out.print()
     for what, path in written:
         out.print(f"  {what:<12}{path}", markup=False, soft_wrap=True)
-
-
-def about(data: LogitData, used: int) -> str:
-    """The file with the rows that were used of it."""
-    rows = f"{data.n} rows" if used == data.n else f"{used} of {data.n} rows"
-    return f"{data.source} ({rows}, {data.classes} classes)"
 
 
 def as_object(study: Any, data: list[LogitData]) -> dict[str, Any]:

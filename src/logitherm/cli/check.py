@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.calibrate import about, read, remark, require_possible
-from logitherm.cli.evaluate import load, require_classes
+from logitherm.cli.files import about, load, read, remark, require_classes, require_possible
 from logitherm.cli.output import console, print_json, progress, reports_errors, warn
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ DRIFTED = 3  # exit code, where it is asked for
     click.option(
         "--tolerance",
         type=click.FloatRange(min=0, max=10),
+        metavar="SHARE",
         default=0.05,
         show_default=True,
         help="Relative change of T that does not matter.",
@@ -43,7 +43,8 @@ DRIFTED = 3  # exit code, where it is asked for
         "--run-length",
         type=click.FloatRange(min=1),
         metavar="ROWS",
-        help="Rows to a false alarm, on average at least.  [default: 40 times the rows there are]",
+        show_default="40 times the rows there are",
+        help="Rows to a false alarm, on average at least.",
     ),
     click.option("--fail-on-drift", is_flag=True, help=f"Exit with code {DRIFTED} if the calibrator has drifted."),
     options.as_json,
@@ -100,33 +101,41 @@ def command(
 
 def finding(found: Any) -> list[str]:
     """The verdict in a sentence, and what else should be known."""
+    if found.at_bound == "zero":
+        first = "Every new label is the model's first choice: these rows cannot tell how low T should be (T = 0)."
+        return [first, *drift(found)]
     if found.at_bound == "infinite":
-        first = "The logits say nothing about the new labels that an infinite temperature would not say as well."
         return [
-            first,
+            "The logits say nothing about the new labels that an infinite temperature would not say as well.",
+            *drift(found),
             "Check that labels and logits belong together, and that the columns are those of the calibrator.",
         ]
-    if found.at_bound == "zero":
-        return ["Every new label is the model's first choice: these rows cannot tell a temperature (T = 0)."]
     if found.verdict == "holds":
         return [f"The calibrator still fits: the new rows need its temperature, within {100 * found.tolerance:g} %."]
-    if found.changed:
+    too_few = f"Too few rows to tell whether the calibrator still fits within {100 * found.tolerance:g} %."
+    return drift(found) or [too_few]
+
+
+def drift(found: Any) -> list[str]:
+    """What it drifted to, if it did: the words of the exit code."""
+    if found.verdict != "drifted":
+        return []
+    if found.changed or found.at_bound:
         side = "over" if found.change > 1 else "under"
-        return [f"The calibrator has drifted: it leaves the new rows {side}confident. Fit it again."]
-    if found.verdict == "drifted":
-        side = "over" if found.direction == "hot" else "under"
-        return [
-            f"The calibrator did not fit at all times: for a while it left the rows {side}confident.",
-            "Over all of them the change cannot be told from chance; look at the rows before the alarm.",
-        ]
-    return [f"Too few rows to tell whether the calibrator still fits within {100 * found.tolerance:g} %."]
+        again = "Fit it again on more rows." if found.at_bound else "Fit it again."
+        return [f"The calibrator has drifted: it leaves the new rows {side}confident. {again}"]
+    side = "over" if found.direction == "hot" else "under"
+    return [
+        f"The calibrator did not fit at all times: for a while it left the rows {side}confident.",
+        "Over all of them the change cannot be told from chance; look at the rows before the alarm.",
+    ]
 
 
 def table(found: Any) -> RenderableType:
     """The two temperatures with their intervals, and how sure the change is."""
     from rich.table import Table
 
-    from logitherm.cli.tables import decimals_of, number
+    from logitherm.cli.tables import chance, decimals_of, number
 
     decimals = decimals_of(*(found.interval or found.reference_interval))
 
@@ -139,9 +148,8 @@ def table(found: Any) -> RenderableType:
     grid.add_row("  Temperature needed", row(found.temperature, found.interval))
     if found.p_value is not None:
         low, high = map(_percent, found.change_interval)
-        chance = "p < 1e-300" if found.p_value < 1e-300 else f"p = {found.p_value:.2g}"
         grid.add_row("  Change", f"[bold]{_percent(found.change)} %[/]   95 % interval {low} to {high} %")
-        grid.add_row(f"  Beyond {100 * found.tolerance:g} %", chance)
+        grid.add_row(f"  Beyond {100 * found.tolerance:g} %", chance(found.p_value))
     side = "higher" if found.direction == "hot" else "lower"
     raised = f"after {found.rows_to_alarm} rows, which need a {side} T"
     grid.add_row("  Alarm", raised if found.rows_to_alarm else "none")

@@ -9,6 +9,7 @@ import click
 
 from logitherm.cli import calibrate as main_job
 from logitherm.cli import options
+from logitherm.cli.files import read
 from logitherm.cli.output import console, note, progress, reports_errors
 
 ABOUT = (
@@ -31,7 +32,7 @@ def command(report: Path | None, as_json: bool, force: bool) -> None:
         data = []
         for part in ("val", "test"):
             with resources.as_file(folder / f"digits.{part}.npz") as path:
-                data.append(main_job.read(path, None, False, tell))
+                data.append(read(path, None, False, tell))
         study = main_job.run(data, choices, tell)
         written = main_job.write(study, choices, tell)
     if as_json:

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.calibrate import about, read, remark, remark_bound
-from logitherm.cli.output import Tell, console, print_json, progress, reports_errors
+from logitherm.cli.files import about, described, load, read, remark, remark_bound, require_classes
+from logitherm.cli.output import console, print_json, progress, reports_errors
 
 
 @click.command("evaluate", epilog="Example: logitherm evaluate test.npz --calibrator calibrator.json")
@@ -81,37 +81,6 @@ def command(
     out.print(tables.footnote(f"Scores: {about(data, data.n)}, Wilson and bootstrap intervals."))
     for title, rule in zip(titles, rules):
         out.print(tables.deferral_note(title, rule, precision))
-
-
-def load(path: Path, tell: Tell) -> Any:
-    """A saved calibrator."""
-    tell(f"reading {path.name}")
-    from logitherm.calibration import load_calibrator
-    from logitherm.io import require_file
-
-    require_file(path, f"make one with `logitherm calibrate ... --save {path.name}`")
-    return load_calibrator(path)
-
-
-def described(fitted: Any) -> str:
-    """A calibrator in a few letters."""
-    from logitherm.calibration import METHODS
-    from logitherm.cli.tables import number
-
-    method = next((name for name, family in METHODS.items() if type(fitted) is family), "group")
-    return f"T = {number(fitted.temperature_)}" if method == "temperature" else method
-
-
-def require_classes(fitted: Any, classes: int, path: Path) -> None:
-    """A calibrator belongs to one model; another number of classes is another model."""
-    from logitherm.io import InputError
-
-    known = getattr(fitted, "n_features_in_", classes)
-    if known != classes:
-        raise InputError(
-            f"{path}: must have the {known} classes that the calibrator was fitted to; got {classes}; "
-            "use that of this model"
-        )
 
 
 def scored(evaluation: Any) -> dict[str, Any]:

@@ -19,8 +19,12 @@ probabilities = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else.")
 force = click.option("--force", is_flag=True, help="Replace files that exist.")
 # A thousand bins are finer than any sample; millions of them times the replicates would not fit in memory.
-bins = click.option("--bins", type=click.IntRange(1, 1000), default=15, show_default=True, help="Bins of the ECE.")
-seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random draw.")
+bins = click.option(
+    "--bins", type=click.IntRange(1, 1000), metavar="N", default=15, show_default=True, help="Bins of the ECE."
+)
+seed = click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help="Of every random draw."
+)
 zero_labels = click.option(
     "--zero-labels",
     type=click.Choice(["raise", "exclude"]),

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.calibrate import about, remark, require_possible
+from logitherm.cli.files import about, remark, require_possible
 from logitherm.cli.output import console, print_json, progress, reports_errors, warn
 
 

@@ -46,6 +46,11 @@ def decimals_of(low: float | None, high: float | None) -> int | None:
     return min(max(1 - math.floor(math.log10(high - low)), 0), MOST_DECIMALS)
 
 
+def chance(p_value: float) -> str:
+    """A p-value, also one that no float64 holds."""
+    return "p < 1e-300" if p_value < 1e-300 else f"p = {p_value:.2g}"
+
+
 def temperature_text(fit: Any) -> str:
     return number(fit.temperature, decimals_of(*(fit.interval or (None, None))))
 
@@ -71,8 +76,7 @@ def temperature_table(fit: Any) -> RenderableType:
         low, high = (number(end, decimals) for end in fit.sandwich_interval)
         table.add_row("  Robust interval", f"{low} to {high}, by the sandwich error: trust this one")
     if fit.p_value is not None:
-        chance = "p < 1e-300" if fit.p_value < 1e-300 else f"p = {fit.p_value:.2g}"
-        table.add_row("  Against T = 1", f"{chance} (likelihood ratio)")
+        table.add_row("  Against T = 1", f"{chance(fit.p_value)} (likelihood ratio)")
     if not fit.converged:
         table.add_row("  Solver", "[bold]did not converge[/]")
     return table

@@ -1,0 +1,100 @@
+"""What commands do with files: read them, refuse them, and say what should be known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logitherm.cli.output import Tell, warn
+
+if TYPE_CHECKING:
+    from logitherm.io import LogitData
+
+
+def read(
+    path: Path, labels: Path | None, probabilities: bool, tell: Tell, labels_option: str = "--labels"
+) -> LogitData:
+    from logitherm.io import read_logits
+
+    tell(f"reading {path.name}")
+    return read_logits(path, labels=labels, probabilities=probabilities, labels_option=labels_option)
+
+
+def load(path: Path, tell: Tell) -> Any:
+    """A saved calibrator of logits."""
+    tell(f"reading {path.name}")
+    from logitherm.calibration import TruncatedTemperatureScaling, load_calibrator
+    from logitherm.io import InputError, require_file
+
+    require_file(path, f"make one with `logitherm calibrate ... --save {path.name}`")
+    fitted = load_calibrator(path)
+    if isinstance(fitted, TruncatedTemperatureScaling):
+        raise InputError(f"{path}: must be a calibrator of whole rows; got one of truncated answers; use it in Python")
+    return fitted
+
+
+def require_classes(fitted: Any, classes: int, path: Path) -> None:
+    """A calibrator belongs to one model; another number of classes is another model."""
+    from logitherm.io import InputError
+
+    known = getattr(fitted, "n_features_in_", classes)
+    if known != classes:
+        raise InputError(
+            f"{path}: must have the {known} classes that the calibrator was fitted to; got {classes}; "
+            "use that of this model"
+        )
+
+
+def require_possible(data: list[LogitData]) -> None:
+    """Refuse labels of probability zero here, where the file is known."""
+    from logitherm.io import InputError
+
+    for each in data:
+        if each.zero_labels:
+            raise InputError(
+                f"{each.source}: {each.zero_labels} of {each.n} labels have probability zero, so that no temperature "
+                "makes the data possible; mend these rows, or leave them out with --zero-labels exclude"
+            )
+
+
+def require_no_input(output: Path, inputs: Collection[Path]) -> None:
+    """Refuse to write over a file that is read."""
+    from logitherm.io import InputError
+
+    if output.resolve() in {path.resolve() for path in inputs}:
+        raise InputError(f"{output}: is an input and cannot be the output too; choose another name")
+
+
+def remark(data: LogitData, consequence: str | None = None) -> None:
+    """What should be known of a file that is not an error; `consequence` is that of labels of probability zero."""
+    if data.hint:
+        warn(f"{data.source}: {data.hint}")
+    if data.zeros:
+        share = f"{data.zeros} of {data.logits.size} probabilities"
+        warn(f"{data.source}: {share} are exactly zero, and stay zero at every temperature")
+    if data.zero_labels and consequence:
+        warn(f"{data.source}: {data.zero_labels} of {data.n} labels have probability zero; {consequence}")
+
+
+def remark_bound(path: Path, bound: str | None) -> None:
+    """A calibrator at a bound is exact for what it was fitted to, and useless elsewhere."""
+    where = {"zero": "T = 0 (one-hot answers)", "infinite": "T = infinity (uniform answers)"}.get(bound or "")
+    if where:
+        warn(f"{path}: the calibrator is at {where}, not one to ship; fit it on other or more held-out rows")
+
+
+def about(data: LogitData, used: int) -> str:
+    """The file with the rows that were used of it."""
+    rows = f"{data.n} rows" if used == data.n else f"{used} of {data.n} rows"
+    return f"{data.source} ({rows}, {data.classes} classes)"
+
+
+def described(fitted: Any) -> str:
+    """A calibrator in a few letters."""
+    from logitherm.calibration import METHODS, GroupTemperatureScaling
+    from logitherm.cli.tables import number
+
+    kind = type(fitted)
+    names = {family: name for name, family in METHODS.items()} | {GroupTemperatureScaling: "group"}
+    return f"T = {number(fitted.temperature_)}" if kind is METHODS["temperature"] else names.get(kind, kind.__name__)
