@@ -8,6 +8,7 @@ from logitherm.calibration import (
     DirichletCalibration,
     EnsembleTemperatureScaling,
     EntropyTemperatureScaling,
+    ParametricTemperatureScaling,
     PlattScaling,
     StructuredMatrixScaling,
     TemperatureScaling,
@@ -15,7 +16,7 @@ from logitherm.calibration import (
 )
 
 FOLDED = (TemperatureScaling, BiasCorrectedTemperatureScaling, VectorScaling, StructuredMatrixScaling)
-CURVED = (DirichletCalibration, EnsembleTemperatureScaling, EntropyTemperatureScaling)
+CURVED = (DirichletCalibration, EnsembleTemperatureScaling, EntropyTemperatureScaling, ParametricTemperatureScaling)
 
 
 def _fitted(family, classes=4):

@@ -7,8 +7,15 @@ from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
 from logitherm import TemperatureScaling
-from logitherm.calibration import GroupTemperatureScaling, VectorScaling, adapt_to_label_shift, binary_logits
-from logitherm.integrations.baking.fold import affine_map, fitted_to, fold
+from logitherm.calibration import (
+    GroupTemperatureScaling,
+    TopAnswers,
+    TruncatedTemperatureScaling,
+    VectorScaling,
+    adapt_to_label_shift,
+    binary_logits,
+)
+from logitherm.integrations.baking.fold import affine_map, fitted_to, fold, is_temperature
 from logitherm.kernels.affine import Affine
 
 EVERY = {"largest": 1e308, "where": "the layer"}
@@ -95,6 +102,25 @@ def test_groups_are_refused_but_not_the_number_of_one(fitted):
     with pytest.raises(ValueError, match=r"give that of one group, temperatures_\[i\]"):
         affine_map(scaling)
     assert affine_map(scaling.temperatures_[0]).scale == 1 / scaling.temperatures_[0]
+
+
+def test_lists_of_answers_are_refused_but_not_their_number():
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(200, 3))
+    answers = TopAnswers.of_tokens(z - np.log(np.exp(z).sum(axis=1, keepdims=True)), states=3)
+    scaling = TruncatedTemperatureScaling().fit(answers, (z / 2 + rng.gumbel(size=z.shape)).argmax(axis=1))
+    with pytest.raises(ValueError, match=r"TruncatedTemperatureScaling: .*; give temperature_ alone$"):
+        affine_map(scaling)
+    assert affine_map(scaling.temperature_).scale == 1 / scaling.temperature_
+
+
+def test_which_maps_are_one_temperature(calibrator):
+    assert is_temperature(affine_map(calibrator)) == isinstance(calibrator, TemperatureScaling)
+    assert is_temperature(affine_map(2.0))
+    flat = np.full(3, 0.5)
+    assert is_temperature(Affine(flat, np.zeros(3)))
+    assert not is_temperature(Affine(flat, np.ones(3)))
+    assert not is_temperature(Affine(np.array([0.5, 0.5, 0.6]), np.zeros(3)))
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, -1.0, float("inf"), float("nan")])

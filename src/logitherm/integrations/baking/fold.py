@@ -17,9 +17,11 @@ from logitherm.calibration import (
     EntropyTemperatureScaling,
     GroupTemperatureScaling,
     LabelShift,
+    ParametricTemperatureScaling,
     PlattScaling,
     StructuredMatrixScaling,
     TemperatureScaling,
+    TruncatedTemperatureScaling,
     VectorScaling,
 )
 from logitherm.kernels.affine import Affine
@@ -30,6 +32,8 @@ CURVED = {  # calibrators that no linear layer can hold, and the way out
     EnsembleTemperatureScaling: "it mixes probabilities, which come after the last layer; fit TemperatureScaling",
     EntropyTemperatureScaling: "its temperature depends on the row; fit TemperatureScaling",
     GroupTemperatureScaling: "its temperature depends on the group; give that of one group, temperatures_[i]",
+    ParametricTemperatureScaling: "its temperature depends on the row; fit TemperatureScaling",
+    TruncatedTemperatureScaling: "its columns are those of lists, not the outputs of a layer; give temperature_ alone",
 }
 
 
@@ -80,6 +84,11 @@ def affine_map(calibrator: Any) -> Affine:
         return Affine(np.full(k, inverse), np.zeros(k))
     matrix = None if calibrator.matrix_ is None else inverse * calibrator.matrix_
     return Affine(inverse * calibrator.relative_scale_, calibrator.bias_, matrix)
+
+
+def is_temperature(mapped: Affine) -> bool:
+    """Whether it is one temperature for all outputs, whatever their number."""
+    return mapped.matrix is None and not mapped.bias.any() and float(np.ptp(mapped.scale)) == 0
 
 
 def _finite(temperature: Any) -> np.ndarray:

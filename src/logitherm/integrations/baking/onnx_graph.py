@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from logitherm.integrations.baking.fold import Baked, fitted_to, fold
+from logitherm.integrations.baking.fold import Baked, fitted_to, fold, is_temperature
 from logitherm.io import InputError
 from logitherm.kernels.affine import Affine
 
@@ -82,7 +82,7 @@ def _require_logits(maker: Any, kind: Any, chosen: str) -> None:
 
 def _require_last_axis(softmax: Any, mapped: Affine, kind: Any, model: Any) -> None:
     """Raise where classes are not on the last axis, unless all are mapped alike."""
-    if softmax.op_type == "Sigmoid" or _alike(mapped):
+    if softmax.op_type == "Sigmoid" or is_temperature(mapped):
         return
     axis = _attributes(softmax).get("axis", -1 if _opset(model) >= SOFTMAX_LAST else 1)
     rank = len(kind.shape.dim) if kind.HasField("shape") else None
@@ -91,11 +91,6 @@ def _require_last_axis(softmax: Any, mapped: Affine, kind: Any, model: Any) -> N
             f"output: must have its classes on the last axis; got {softmax.op_type} over axis {axis} of {rank}; "
             "use TemperatureScaling, or transpose"
         )
-
-
-def _alike(mapped: Affine) -> bool:
-    """Whether it is one temperature."""
-    return mapped.matrix is None and not mapped.bias.any() and float(np.ptp(mapped.scale)) == 0
 
 
 def _attributes(node: Any) -> dict[str, Any]:
@@ -167,7 +162,7 @@ def _fold_layer(model: Any, makers: dict[str, Any], logits: str, mapped: Affine,
     where = f"{layer.op_type} {(layer.name or logits)!r}"
     mapped = fitted_to(mapped, outputs, where)
     lacks_bias = bias is None and mapped.bias.any()
-    if (reshaped and outputs > 1 and not _alike(mapped)) or (lacks_bias and layer.op_type == "MatMul"):
+    if (reshaped and outputs > 1 and not is_temperature(mapped)) or (lacks_bias and layer.op_type == "MatMul"):
         return None
     new_weight, new_bias = fold(mapped, weight, bias, largest=float(np.finfo(TYPES[stored.data_type]).max), where=where)
     _store(stored, new_weight.T if inputs_first else new_weight)
@@ -232,8 +227,13 @@ def _insert(model: Any, maker: Any, logits: str, kind: Any, mapped: Affine) -> B
     outputs = 1 if len(dims) == 1 else dims[-1].dim_value if dims else 0  # 0: not known
     if outputs:
         mapped = fitted_to(mapped, outputs, f"output {logits!r}")
+    elif not is_temperature(mapped):  # broadcasting would make up classes
+        raise InputError(
+            f"model: must have a known number of classes at {logits!r} for a calibrator with numbers of its own for "
+            "every class; the graph does not say; export with a fixed last axis, or use TemperatureScaling"
+        )
     steps: list[tuple[str, Any]] = []
-    if _alike(mapped):
+    if is_temperature(mapped):
         steps.append(("Div", 1 / mapped.scale.reshape(-1)[0]))
     elif mapped.matrix is not None:
         steps.append(("MatMul", (np.diag(mapped.scale) + mapped.matrix).T))

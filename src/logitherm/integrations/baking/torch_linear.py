@@ -53,7 +53,7 @@ def fold_linear(model: nn.Module, name: str, linear: nn.Linear, mapped: Affine) 
             f"head: must have loaded weights of float16, bfloat16, float32 or float64; {where} has {describe(weight)} "
             f"on {weight.device.type}; load it as such"
         )
-    require_unshared(model, linear, where)
+    _require_unshared(model, linear, where)
     bias = linear.bias
     new_weight, new_bias = fold(
         mapped,
@@ -77,7 +77,7 @@ def _numbers(parameter: torch.Tensor) -> np.ndarray:
     return values
 
 
-def require_unshared(model: nn.Module, linear: nn.Linear, where: str) -> None:
+def _require_unshared(model: nn.Module, linear: nn.Linear, where: str) -> None:
     """Raise where another layer would change too."""
     mine = {_storage(p) for p in linear.parameters(recurse=False)}
     for name, module in model.named_modules():

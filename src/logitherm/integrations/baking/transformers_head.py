@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from logitherm.integrations.baking.fold import fitted_to
+from logitherm.integrations.baking.fold import fitted_to, is_temperature
 from logitherm.integrations.baking.torch_linear import fold_linear, linear_of
 from logitherm.kernels.affine import Affine
 
@@ -72,7 +72,7 @@ def _require_untied(model: Any, head: str, mapped: Affine) -> None:
     if not shared and not (model.config.tie_word_embeddings and getattr(model, "_tied_weights_keys", None)):
         return
     what = "shares its matrix with" if shared else "would be tied again when loaded to"
-    number = f" to {1 / mapped.scale.mean():.4g}" if mapped.scale.ndim == 0 or not mapped.scale.std() else ""
+    number = f" to {1 / mapped.scale.mean():.4g}" if is_temperature(mapped) else ""
     raise ValueError(
         f"model: must have a head of its own; {head!r} {what} the input embeddings "
         f"{_name_of(model, embeddings)!r}, which would change too; untie first (copy {head}.weight, "
