@@ -53,7 +53,7 @@ def bake_onnx(
         onnx is not installed.
     InputError
         A file that cannot be read or written, is no sound ONNX model, or would be larger than 2 GB; an output that is
-        no logits.
+        no logits, or of an unknown number of classes where a node of one number a class would be inserted.
     TypeError, ValueError
         As in `logitherm.bake`.
 
