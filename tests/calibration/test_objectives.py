@@ -77,3 +77,17 @@ def test_bounds_prior_and_files(tmp_path):
     fitted.save(tmp_path / "c.json")
     back = TemperatureScaling.load(tmp_path / "c.json")
     assert back.objective == "smooth_ece" and back.temperature_ == fitted.temperature_ and back.interval_ is None
+
+
+def test_a_limit_that_no_temperature_beats_is_said():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(400, 2))
+    labels = np.where(np.arange(400) < 200, z.argmax(axis=1), z.argmin(axis=1))  # right half of the time
+    spread = np.where(np.arange(400) < 200, 1.1, 1.0)[:, None]  # a little surer where it is right
+    found = TemperatureScaling(objective="smooth_ece").fit(z * spread, labels)
+    assert found.at_bound_ == "infinite" and np.isinf(found.temperature_) and found.interval_ is None
+    z = np.zeros((500, 2))
+    z[:, 0] = 10.0
+    z[0, 0] = 40.0
+    blunder = TemperatureScaling(objective="brier").fit(z, np.eye(500, dtype=int)[0])
+    assert blunder.at_bound_ == "zero" and blunder.temperature_ == 0 and blunder.sandwich_error_ is None

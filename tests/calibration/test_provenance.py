@@ -37,6 +37,13 @@ def test_a_calibrator_fitted_alone_has_none(tmp_path):
     assert fitted.provenance_ is None and "provenance" not in json.loads(fitted.to_json())
 
 
+def test_it_does_not_outlive_its_fit():
+    z, labels = simulated()
+    calibrator = calibrate(z, labels, bootstrap=20, compare_methods=False).calibrator
+    assert calibrator.provenance_ is not None
+    assert calibrator.fit(z[:100], labels[:100]).provenance_ is None
+
+
 def test_the_hash_is_of_the_bytes_whatever_the_layout():
     z, labels = simulated()
     due = hashlib.sha256(z.tobytes() + labels.astype(np.int64).tobytes()).hexdigest()

@@ -94,3 +94,26 @@ def test_errors():
         select_method(*simulated(50), methods=["magic"])
     with pytest.raises(ValueError, match="folds: must be 2 to 50, the number of rows; got 60"):
         select_method(*simulated(50), folds=60)
+
+
+def test_one_label_that_every_method_thinks_impossible():
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(200, 4))
+    labels = z.argmax(axis=1)
+    labels[7] = z[7].argmin()
+    found = select_method(z, labels, methods=["temperature", "bias"])
+    assert found.chosen == "temperature" and all(each.behind == 0 for each in found.candidates[1:])
+    study = calibrate(z, labels, bootstrap=20)
+    assert any("every method gives some label a probability of 0" in sentence for sentence in study.verdict)
+
+
+def test_as_many_folds_as_rows():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(32, 3))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    assert select_method(z, labels, methods=["temperature"], folds=32).folds == 32
+
+
+def test_logits_of_one_axis_are_refused():
+    with pytest.raises(ValueError, match=r"logits: must have shape \(rows, classes\); got .*\(3,\)"):
+        select_method(np.zeros(3), np.zeros(3, dtype=int))

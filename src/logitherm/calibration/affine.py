@@ -7,8 +7,12 @@ With T the temperature and a_k = 1 / T wherever no class asks for another:
     VectorScaling                     u_k = a_k z_k + b_k
     StructuredMatrixScaling           u_k = a_k z_k + sum_j M_kj z_j + b_k
 
-T is free; biases, relative deviations of a_k from 1 / T and off-diagonal entries are ridge-penalised with the strengths
-of Berta et al. (2025), which act as normal priors of variance 1/(2K), 1/(2K) and 1/(2K(K-1)), K the number of classes.
+T is free; biases, relative deviations of a_k from 1 / T and off-diagonal entries are ridge-penalised. With the strength
+1 of Berta et al. (2025) these are normal priors of variance 1/(2K), 1/(2K) and 1/(2K(K-1)), K the number of classes.
+Biases and scales may learn theirs from the data. Simulated with K = 10 and 100 (2000 and 5000 rows; biases and scales
+that spread by 0 to 0.5) that came within 0.0001 nats of the better of no penalty and strength 1 or below it in all 16
+cases, where strength 1 cost up to 0.23 and no penalty up to 0.02. A matrix keeps a strength of 1: there the diagonal
+of the curvature counts too many parameters as determined, and learning gained up to 0.04 but cost up to 0.005.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from scipy.optimize import minimize
 
 from logitherm._array import Array, like, namespace
 from logitherm._labels import as_labels, as_weights
-from logitherm.calibration.base import Calibrator, number, numbers, whole_number
+from logitherm.calibration.base import Calibrator, number, numbers, temperature_and_bound, whole_number
 from logitherm.calibration.rows import possible
 from logitherm.calibration.temperature_scaling import heated
 from logitherm.gibbs import log_softmax
@@ -30,6 +34,10 @@ from logitherm.thermometer import fit_temperature
 
 TOLERANCE = 1e-10  # relative change of the objective at which the search ends
 MOST_STEPS = 500
+MOST_ROUNDS = 5  # of learning the strengths
+COARSE = 1e-7  # as TOLERANCE, while they are learned
+SETTLED = 0.2  # change of their logarithms that is none
+FARTHEST = 1e6  # from strength 1, either way
 KEPT_STEPS = 20  # of the quasi-Newton method
 
 
@@ -40,13 +48,15 @@ class _AffineScaling(Calibrator):
     _has_scale: ClassVar[bool] = False
     _has_matrix: ClassVar[bool] = False
 
-    def __init__(self, *, strength: float = 1.0, zero_labels: str = "raise") -> None:
+    def __init__(self, *, strength: float | None = None, zero_labels: str = "raise") -> None:
         self.strength = strength
         self.zero_labels = zero_labels
 
     def _fit(self, z: Array, labels: np.ndarray, weights: Any) -> None:
-        if not 0 <= self.strength < math.inf:
-            raise ValueError(f"strength: must be finite and at least 0; got {self.strength}; 1 is the default")
+        if self.strength is None and self._has_matrix:
+            raise ValueError("strength: must be a number for a matrix; got None; 1 is the default")
+        if self.strength is not None and not 0 <= self.strength < math.inf:
+            raise ValueError(f"strength: must be finite and at least 0; got {self.strength}; leave it out")
         z = self._features(z)
         fit = fit_temperature(z, labels, weights=weights, zero_labels=self.zero_labels)
         y = as_labels(labels, (z.shape[0],), z.shape[1])
@@ -78,14 +88,14 @@ class _AffineScaling(Calibrator):
     ) -> tuple[Affine, int]:
         """Parameters relative to the temperature, (1 + s + v_k) z_k / T + ..., and passes over the rows.
 
-        The quasi-Newton search runs in units in which the second derivatives at the start are 1.
+        The quasi-Newton search runs in units in which the second derivatives at its start are 1.
         """
         k = len(nothing.bias)
-        shape = self._pack(0.0, *(np.zeros_like(v) if v is not None else None for v in nothing)).shape
-        penalty = 2 * k * self.strength
-        precision = self._pack(0.0, *(v if v is None else np.full_like(v, penalty) for v in nothing))
-        if self._has_matrix:
-            precision[1 + 2 * k :] *= k - 1
+        x = np.zeros_like(self._pack(0.0, *(np.zeros_like(v) if v is not None else None for v in nothing)))
+        blocks = [slice(1 + i * k, 1 + (i + 1) * k) for i in range(1 + self._has_scale)]
+        unit_precision = np.where(np.arange(len(x)) > 0, 2.0 * k, 0.0)
+        unit_precision[1 + 2 * k :] *= k - 1
+        precision = unit_precision * (1.0 if self.strength is None else self.strength)
         factor = 1 / temperature
 
         def mapped(x: np.ndarray) -> Affine:
@@ -97,23 +107,31 @@ class _AffineScaling(Calibrator):
             matrix = None if slopes.matrix is None else slopes.matrix * factor**power
             return self._pack(scale.sum(), scale, slopes.bias, matrix)
 
-        start = np.zeros(shape)
-        unit = 1 / np.sqrt(packed(curvatures(z, weights, mapped(start)), 2) + precision + 1e-12)
+        def best(x: np.ndarray, tolerance: float) -> Any:
+            unit = 1 / np.sqrt(curvature + precision + 1e-12)
 
-        def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-            x = x * unit
-            nll, slopes = cross_entropy(z, labels, weights, mapped(x))
-            return nll + 0.5 * float(precision @ x**2), (packed(slopes, 1) + precision * x) * unit
+            def objective(y: np.ndarray) -> tuple[float, np.ndarray]:
+                nll, slopes = cross_entropy(z, labels, weights, mapped(y * unit))
+                slope = packed(slopes, 1) + precision * y * unit
+                return nll + 0.5 * float(precision @ (y * unit) ** 2), slope * unit
 
-        found = minimize(
-            objective,
-            start,
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": MOST_STEPS, "maxcor": KEPT_STEPS, "ftol": TOLERANCE, "gtol": 1e-4},
-        )
-        s, scale, bias, matrix = self._unpack(found.x * unit, k)
-        return Affine(1 + s + scale, bias, matrix), int(found.nfev)
+            options = {"maxiter": MOST_STEPS, "maxcor": KEPT_STEPS, "ftol": tolerance, "gtol": 1e-4}
+            found = minimize(objective, x / unit, jac=True, method="L-BFGS-B", options=options)
+            return found.x * unit, int(found.nfev)
+
+        curvature, passes = packed(curvatures(z, weights, mapped(x)), 2), 0
+        for _ in range(MOST_ROUNDS if self.strength is None else 0):
+            x, more = best(x, COARSE)
+            curvature, passes = packed(curvatures(z, weights, mapped(x)), 2), passes + more
+            before = precision.copy()
+            for block in blocks:
+                precision[block] = _likeliest_precision(x[block], curvature[block], precision[block], unit_precision[1])
+            if np.abs(np.log(precision[1:] / before[1:])).max() < SETTLED:
+                break
+        x, more = best(x, TOLERANCE)
+        self.strengths_ = tuple(float(precision[block.start] / unit_precision[1]) for block in blocks)
+        s, scale, bias, matrix = self._unpack(x, k)
+        return Affine(1 + s + scale, bias, matrix), passes + more
 
     def _pack(self, s: float, scale: Any, bias: Any, matrix: Any) -> np.ndarray:
         """Parameters as one array: s, b, and v and M (without its diagonal) where there are such."""
@@ -136,7 +154,7 @@ class _AffineScaling(Calibrator):
         """Public attributes from parameters relative to a temperature."""
         typical = float(relative.scale.mean()) if 0 < temperature < math.inf else 1.0
         self.temperature_ = temperature / typical
-        self.relative_scale_ = relative.scale / typical
+        self.relative_scale_ = relative.scale / typical if self._has_scale else np.ones_like(relative.scale)
         self.bias_ = relative.bias - relative.bias.mean()
         self.matrix_ = None if relative.matrix is None else relative.matrix / typical
         self.iterations_ = iterations
@@ -170,15 +188,21 @@ class _AffineScaling(Calibrator):
 
     def _set(self, values: dict[str, Any]) -> None:
         k = self.n_features_in_
-        limitless = values["at_bound"] == "infinite" and values["temperature"] is None
-        self.temperature_ = math.inf if limitless else number(values["temperature"], 0)
+        self.temperature_, self.at_bound_ = temperature_and_bound(values)
         self.relative_scale_ = numbers(values["relative_scale"], k) if self._has_scale else np.ones(k)
         self.bias_ = numbers(values["bias"], k)
         self.matrix_ = np.array([numbers(row, k) for row in values["matrix"]]) if self._has_matrix else None
         if self.matrix_ is not None and self.matrix_.shape != (k, k):
             raise ValueError(f"a matrix of shape {self.matrix_.shape} for {k} classes")
-        self.at_bound_, self.n_ = values["at_bound"], whole_number(values["n"])
-        self.strength = number(values["strength"], 0)
+        self.n_ = whole_number(values["n"])
+        self.strength = None if values["strength"] is None else number(values["strength"], 0)
+
+
+def _likeliest_precision(x: np.ndarray, curvature: np.ndarray, precision: np.ndarray, unit: float) -> float:
+    """Of normal priors under which x is most probable: the number of determined parameters over their squares."""
+    determined = float((curvature / (curvature + precision)).sum())
+    squares = max(float(x @ x), np.finfo(np.float64).tiny)
+    return min(max(determined / squares, unit / FARTHEST), unit * FARTHEST)
 
 
 class BiasCorrectedTemperatureScaling(_AffineScaling):
@@ -189,8 +213,9 @@ class BiasCorrectedTemperatureScaling(_AffineScaling):
 
     Parameters
     ----------
-    strength : float
-        Of the ridge penalty on the biases: a normal prior of variance 1 / (2 K strength); 0 for none.
+    strength : float, optional
+        Of the ridge penalty on the biases: a normal prior of variance 1 / (2 K strength); 0 for none. Learned from
+        the data unless given, as the one that makes them most probable.
     zero_labels : "raise" or "exclude"
         What to do with rows whose label has logit -inf.
 
@@ -203,6 +228,8 @@ class BiasCorrectedTemperatureScaling(_AffineScaling):
     at_bound_ : "zero", "infinite" or None
         Where one temperature alone has no optimum in between: at "zero" nothing else is fitted, at "infinite" only the
         biases, which are then the logarithms of the class frequencies.
+    strengths_ : tuple of float
+        The strength, given or learned: of the biases, and in `VectorScaling` of the scales. Only after a search.
     iterations_, n_ : int
         Passes over the rows of the search, and rows.
 
@@ -210,7 +237,7 @@ class BiasCorrectedTemperatureScaling(_AffineScaling):
     ----------
     Alexandari, Kundaje and Shrikumar (2020), Maximum likelihood with bias-corrected calibration is hard-to-beat at
     label shift adaptation, section 3; for the penalty Berta et al. (2025), Structured matrix scaling for multi-class
-    calibration.
+    calibration; for its strength MacKay (1992), Bayesian interpolation, section 4.
 
     Examples
     --------
@@ -232,9 +259,10 @@ class VectorScaling(_AffineScaling):
 
     Parameters
     ----------
-    strength : float
+    strength : float, optional
         Of the ridge penalty on the biases and on the relative deviations of a_k from their mean: normal priors of
-        variance 1 / (2 K strength); 0 for none.
+        variance 1 / (2 K strength); 0 for none. Learned from the data unless given, one for the biases and one for
+        the scales.
     zero_labels : "raise" or "exclude"
         What to do with rows whose label has logit -inf.
 
@@ -244,13 +272,14 @@ class VectorScaling(_AffineScaling):
         T, the inverse of the mean of a_k.
     relative_scale_ : array, shape (classes,)
         a_k T, of mean 1.
-    bias_, at_bound_, iterations_, n_
+    bias_, at_bound_, strengths_, iterations_, n_
         As in `BiasCorrectedTemperatureScaling`.
 
     References
     ----------
     Guo et al. (2017), On calibration of modern neural networks, section 4.2; for the penalty Berta et al. (2025),
-    Structured matrix scaling for multi-class calibration.
+    Structured matrix scaling for multi-class calibration; for its strength MacKay (1992), Bayesian interpolation,
+    section 4.
 
     Examples
     --------
@@ -306,6 +335,9 @@ class StructuredMatrixScaling(_AffineScaling):
 
     _has_scale = True
     _has_matrix = True
+
+    def __init__(self, *, strength: float = 1.0, zero_labels: str = "raise") -> None:
+        super().__init__(strength=strength, zero_labels=zero_labels)
 
 
 class DirichletCalibration(StructuredMatrixScaling):

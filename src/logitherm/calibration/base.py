@@ -64,6 +64,7 @@ class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEs
 
     def _start(self, logits: Any, labels: Any) -> tuple[Array, np.ndarray]:
         """Guard what comes to a fit, and take the classes from it."""
+        self.provenance_ = None
         z = self._rows(logits, fitting=True)
         y = _column(labels)
         if z.shape[1] == 1 and y.size and y.max() > 0:
@@ -206,6 +207,24 @@ def whole_number(value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{value!r} where a whole number of at least {least} is due")
     return value
+
+
+def or_infinite(value: Any) -> float:
+    """A temperature: JSON has no infinity."""
+    return math.inf if value is None else number(value, 0)
+
+
+def temperature_and_bound(values: dict[str, Any], name: str = "temperature") -> tuple[float, str | None]:
+    """T and the bound that it must agree with."""
+    temperature = or_infinite(values[name])
+    if values["at_bound"] != bound_of(temperature):
+        raise ValueError(f"{name} {values[name]} with at_bound {values['at_bound']!r}")
+    return temperature, bound_of(temperature)
+
+
+def bound_of(temperature: float) -> str | None:
+    """Whether there was no optimum in between."""
+    return {0.0: "zero", math.inf: "infinite"}.get(temperature)
 
 
 # -- labels ----------------------------------------------------------------------------------------------

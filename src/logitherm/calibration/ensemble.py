@@ -9,14 +9,15 @@ import numpy as np
 from scipy.optimize import minimize
 
 from logitherm._array import Array, namespace
-from logitherm.calibration.base import Calibrator, number, numbers, whole_number
-from logitherm.calibration.rows import Labelled, labelled, likelihoods, possible
+from logitherm.calibration.base import Calibrator, bound_of, numbers, temperature_and_bound, whole_number
+from logitherm.calibration.rows import Labelled, labelled, likelihoods
 from logitherm.gibbs import log_softmax, softmax
 from logitherm.kernels import exponential
 from logitherm.thermometer import fit_temperature
 
 STARTS = (1.0, 0.25, 4.0)  # times the best single temperature: the likelihood may have several maxima
 NEGLIGIBLE = 1e-6  # a share below this is none
+EQUAL = 1e-12  # nats a row that are rounding
 RANGE = 30.0  # of log T around the best single temperature, and of the logits of the shares
 
 
@@ -39,7 +40,7 @@ class EnsembleTemperatureScaling(Calibrator):
     shares_ : array, shape (3,)
         w_1, w_2, w_3: of the heated model, the model as it is, and indifference; they sum to 1.
     at_bound_ : "zero", "infinite" or None
-        As in `TemperatureScaling`; at a bound the heated model has the whole share.
+        As in `TemperatureScaling`.
     n_ : int
         Rows of the fit.
 
@@ -72,9 +73,7 @@ class EnsembleTemperatureScaling(Calibrator):
         self.at_bound_, self.n_ = single.at_bound, single.n
         if single.at_bound:
             return
-        data = labelled(z, labels, weights)
-        if single.excluded:
-            data = data.take(possible(data.logits, data.labels))
+        data = labelled(z, labels, weights, exclude=single.excluded > 0)
         plain = exponential(-likelihoods(data, 1.0)[0])
         flat = 1.0 / (data.logits > -math.inf).sum(axis=1)
         found = min(
@@ -83,18 +82,19 @@ class EnsembleTemperatureScaling(Calibrator):
         )
         self.temperature_ = float(exponential(float(found.x[0])))
         shares = softmax(found.x[1:])
+        nll = {t: _nll(data, t, shares, plain, flat) for t in (0.0, math.inf, self.temperature_)}
+        limit = min((0.0, math.inf), key=lambda t: nll[t])
+        if shares[0] >= NEGLIGIBLE and nll[limit] <= nll[self.temperature_] + EQUAL:
+            self.temperature_, self.at_bound_ = limit, bound_of(limit)
         shares[shares < NEGLIGIBLE] = 0.0
         self.shares_ = shares / shares.sum()
 
     def _calibrated(self, z: Array) -> Array:
         xp = namespace(z)
-        count = xp.astype(xp.sum(xp.astype(z > -math.inf, z.dtype), axis=-1, keepdims=True), z.dtype)
-        flat = xp.where(z > -math.inf, -xp.log(count) + xp.zeros_like(z), xp.full_like(z, -math.inf))
-        parts = (log_softmax(z, self.temperature_), log_softmax(z), flat)
         mixed = None
-        for share, part in zip(self.shares_.tolist(), parts, strict=True):
+        for share, temperature in zip(self.shares_.tolist(), (self.temperature_, 1.0, math.inf), strict=True):
             if share > 0:
-                part = part + math.log(share)
+                part = log_softmax(z, temperature) + math.log(share)
                 mixed = part if mixed is None else xp.logaddexp(mixed, part)
         return mixed
 
@@ -103,12 +103,19 @@ class EnsembleTemperatureScaling(Calibrator):
         return {name: getattr(self, f"{name}_") for name in names}
 
     def _set(self, values: dict[str, Any]) -> None:
-        self.at_bound_, self.n_ = values["at_bound"], whole_number(values["n"])
-        limitless = self.at_bound_ == "infinite" and values["temperature"] is None
-        self.temperature_ = math.inf if limitless else number(values["temperature"], 0)
+        self.temperature_, self.at_bound_ = temperature_and_bound(values)
+        self.n_ = whole_number(values["n"])
         self.shares_ = numbers(values["shares"], 3)
         if self.shares_.min() < 0 or abs(self.shares_.sum() - 1) > 1e-9:
             raise ValueError(f"shares {self.shares_.tolist()}")
+
+
+def _nll(data: Labelled, temperature: float, shares: np.ndarray, plain: np.ndarray, flat: np.ndarray) -> float:
+    """Weighted mean of the mixture."""
+    counted = data.weights > 0
+    mixed = shares @ [exponential(-likelihoods(data, temperature)[0]), plain, flat]
+    with np.errstate(divide="ignore"):
+        return -float(data.weights[counted] @ np.log(mixed[counted])) / float(data.weights.sum())
 
 
 def _search(data: Labelled, plain: np.ndarray, flat: np.ndarray, start: float) -> Any:

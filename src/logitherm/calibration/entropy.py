@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
 from logitherm._array import Array, like, namespace
-from logitherm.calibration.base import Calibrator, number, whole_number
-from logitherm.calibration.rows import labelled, likelihoods, possible, relative_entropies
+from logitherm.calibration.base import Calibrator, temperature_and_bound, whole_number
+from logitherm.calibration.rows import labelled, likelihoods, relative_entropies
 from logitherm.calibration.temperature_scaling import heated
 from logitherm.kernels import exponential
 from logitherm.thermometer import fit_temperature
@@ -69,9 +68,7 @@ class EntropyTemperatureScaling(Calibrator):
         self.at_bound_, self.n_ = single.at_bound, single.n
         if single.at_bound:
             return
-        data = labelled(z, labels, weights)
-        if single.excluded:
-            data = data.take(possible(data.logits, data.labels))
+        data = labelled(z, labels, weights, exclude=single.excluded > 0)
         h = relative_entropies(data.logits, centre)
         total = data.weights.sum()
 
@@ -105,7 +102,7 @@ class EntropyTemperatureScaling(Calibrator):
         return {**values, "at_bound": self.at_bound_, "n": self.n_}
 
     def _set(self, values: dict[str, Any]) -> None:
-        self.at_bound_, self.n_ = values["at_bound"], whole_number(values["n"])
-        for name in ("temperature", "temperature_certain", "temperature_uncertain"):
-            limitless = self.at_bound_ == "infinite" and values[name] is None
-            setattr(self, f"{name}_", math.inf if limitless else number(values[name], 0))
+        self.temperature_, self.at_bound_ = temperature_and_bound(values)
+        self.n_ = whole_number(values["n"])
+        for name in ("temperature_certain", "temperature_uncertain"):
+            setattr(self, f"{name}_", temperature_and_bound(values, name)[0])

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from sklearn.utils.validation import check_is_fitted
 
 from logitherm._array import Array, as_logits, like, namespace
-from logitherm.calibration.base import Calibrator, number, whole_number
+from logitherm.calibration.base import Calibrator, number, or_infinite, whole_number
 from logitherm.calibration.rows import Labelled, as_groups, labelled, likelihoods, possible
 from logitherm.calibration.temperature_scaling import heated
 from logitherm.gibbs import softmax
@@ -151,12 +151,9 @@ class GroupTemperatureScaling(Calibrator):
         }
 
     def _set(self, values: dict[str, Any]) -> None:
-        def temperature(value: Any) -> float:
-            return math.inf if value is None else number(value, 0)
-
-        self.temperature_, self.n_ = temperature(values["temperature"]), whole_number(values["n"])
+        self.temperature_, self.n_ = or_infinite(values["temperature"]), whole_number(values["n"])
         self.groups_ = np.array(values["groups"])
-        self.temperatures_ = np.array([temperature(t) for t in values["temperatures"]])
+        self.temperatures_ = np.array([or_infinite(t) for t in values["temperatures"]])
         self.errors_ = np.array([number(e, 0) for e in values["errors"]])
         if not self.groups_.shape == self.temperatures_.shape == self.errors_.shape or self.groups_.ndim != 1:
             raise ValueError(f"{len(self.temperatures_)} temperatures for {len(self.groups_)} groups")

@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 from sklearn.utils.validation import check_is_fitted
 
 from logitherm._array import Array, as_logits, is_torch, like, namespace, to_numpy
-from logitherm.calibration.base import Calibrator, number, numbers, whole_number
-from logitherm.calibration.rows import Labelled, labelled, likelihoods, possible, row_blocks
+from logitherm.calibration.base import Calibrator, number, numbers, temperature_and_bound, whole_number
+from logitherm.calibration.rows import Labelled, labelled, likelihoods, row_blocks
 from logitherm.calibration.temperature_scaling import heated
 from logitherm.kernels import exponential
 from logitherm.thermometer import fit_temperature
@@ -102,9 +102,7 @@ class ParametricTemperatureScaling(Calibrator):
         self.at_bound_, self.n_ = single.at_bound, single.n
         if single.at_bound:
             return
-        data = labelled(z, labels, weights)
-        if single.excluded:
-            data = data.take(possible(data.logits, data.labels))
+        data = labelled(z, labels, weights, exclude=single.excluded > 0)
         self.network_ = _search(data, single.temperature, PRECISION * self.strength, self.seed)
 
     def resolve(self, logits: Array, step: Any = None) -> Array:
@@ -137,9 +135,8 @@ class ParametricTemperatureScaling(Calibrator):
         }
 
     def _set(self, values: dict[str, Any]) -> None:
-        self.at_bound_, self.n_ = values["at_bound"], whole_number(values["n"])
-        limitless = self.at_bound_ == "infinite" and values["temperature"] is None
-        self.temperature_ = math.inf if limitless else number(values["temperature"], 0)
+        self.temperature_, self.at_bound_ = temperature_and_bound(values)
+        self.n_ = whole_number(values["n"])
         self.strength = number(values["strength"], 0)
         weights, biases = values["weights"], values["biases"]
         self.network_ = None

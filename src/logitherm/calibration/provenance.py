@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from logitherm import __version__
 from logitherm._array import Array, to_numpy
 from logitherm.calibration.rows import row_blocks
 from logitherm.metrics import Evaluation
@@ -35,7 +35,7 @@ def provenance(
 ) -> dict[str, Any]:
     """Plain values for JSON; scores have value, low and high."""
     return {
-        "logitherm": version("logitherm"),
+        "logitherm": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "name": name,
         "method": method,

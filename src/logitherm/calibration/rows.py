@@ -43,14 +43,17 @@ def as_groups(groups: Any, n: int) -> np.ndarray:
     return found
 
 
-def labelled(logits: Array, labels: np.ndarray, weights: np.ndarray | None = None) -> Labelled:
-    """Check the rows and their labels; weights of 1 where there are none."""
+def labelled(
+    logits: Array, labels: np.ndarray, weights: np.ndarray | None = None, *, exclude: bool = False
+) -> Labelled:
+    """Check the rows and their labels; weights of 1 where there are none. `exclude` leaves impossible labels out."""
     z = to_numpy(logits)
     z = z.astype(np.float32) if z.dtype == np.float16 else z
     for block in row_blocks(z):
         require_rows(z[block].max(axis=1), numbers=np.arange(block.start, block.stop))
     y, w = as_labels(labels, z.shape[:1], z.shape[1]), as_weights(weights, z.shape[:1])
-    return Labelled(z, y, np.ones(len(y)) if w is None else w)
+    data = Labelled(z, y, np.ones(len(y)) if w is None else w)
+    return data.take(possible(z, y)) if exclude else data
 
 
 def possible(logits: Array, labels: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
-from logitherm._array import Array, as_array, to_numpy
+from logitherm._array import Array, as_array, describe, to_numpy
 from logitherm._json import plain
 from logitherm._labels import as_labels
 from logitherm.calibration.affine import (
@@ -203,6 +203,8 @@ def select_method(
             f"methods: must be of {', '.join((*METHODS, *BASELINES))}; got {unknown or 'none'}; leave it out"
         )
     z = as_array(logits, "logits")
+    if z.ndim != 2:
+        raise ValueError(f"logits: must have shape (rows, classes); got {describe(z)}; reshape them")
     n, classes = z.shape
     y = as_labels(labels, (n,), classes)
     if not 2 <= folds <= n:
@@ -234,13 +236,14 @@ def select_method(
             error = float(difference.std() / math.sqrt(n))
         ece = float(expected_calibration_error(u, y, bins=bins))
         brier = float(rows[name].brier.mean())
-        candidates.append(Candidate(name, mean[name], brier, ece, mean[name] - mean[best], error, keeps))
+        behind = 0.0 if mean[name] == mean[best] else mean[name] - mean[best]  # both may be infinite
+        candidates.append(Candidate(name, mean[name], brier, ece, behind, error, keeps))
     within = [c.method for c in candidates if c.method in fitted and c.behind <= c.error]
     splits = (
         split_score("nll", rows[AS_IT_IS].nll, rows[best].nll),
         split_score("brier", rows[AS_IT_IS].brier, rows[best].brier),
     )
-    return Selection(within[0], best, tuple(candidates), splits, folds, n)
+    return Selection(within[0] if within else best, best, tuple(candidates), splits, folds, n)
 
 
 def parts_of(n: int, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

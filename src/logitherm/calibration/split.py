@@ -13,16 +13,16 @@ class ScoreSplit:
     """A proper score of the logits as they are: calibration loss and refinement loss add up to it.
 
     The calibration loss is what the best of the methods compared saves on rows it was not fitted to, all classes
-    considered: a lower bound of what recalibration can mend, as there may be better methods. The refinement loss is
-    what remains: mending it takes a better model.
+    considered: a lower bound, up to chance, of what recalibration can mend, as there may be better methods. The
+    refinement loss is what remains: mending it takes a better model.
 
     Attributes
     ----------
     score : str
         "nll" (nats) or "brier".
     total, calibration, refinement : float
-        Means over rows; infinite where a label was given probability 0. The calibration loss is below 0 where the
-        best method makes the score worse.
+        Means over rows; infinite where a label was given probability 0, and the calibration loss then NaN if it still
+        is after recalibration. It is below 0 where the best method makes the score worse.
     error : float
         Standard error of the calibration loss, of paired rows.
 

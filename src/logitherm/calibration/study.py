@@ -316,7 +316,8 @@ def _cross_fitted(method: str, logits: Array, labels: Array, folds: int, seed: i
     for train, held in parts_of(n, min(folds, n), seed):
         chosen = method
         if method == AUTO:
-            chosen = select_method(logits[train], y[train], folds=folds, seed=seed, zero_labels=zero_labels).chosen
+            parts = min(folds, len(train))
+            chosen = select_method(logits[train], y[train], folds=parts, seed=seed, zero_labels=zero_labels).chosen
         fitted = METHODS[chosen](zero_labels=zero_labels).fit(logits[train], y[train])  # type: ignore[call-arg]
         if method == "temperature":
             temperature[held] = fitted.temperature_
@@ -330,7 +331,7 @@ def _temperatures(fit: TemperatureFit, count: int) -> np.ndarray:
     them; wide enough at a bound to show which way the likelihood rises."""
     known = [t for t in (fit.temperature, *(fit.interval or ())) if 0 < t < np.inf]
     wide = 2.5 if known else 20.0
-    spaced = np.geomspace(min(1.0, *known, 1.0) / wide, max(1.0, *known, 1.0) * wide, count - 1 - len(known[:1]))
+    spaced = np.geomspace(min([1.0, *known]) / wide, max([1.0, *known]) * wide, count - 1 - len(known[:1]))
     return np.unique(np.concatenate([spaced, [1.0], known[:1]]))
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from logitherm._array import Array, namespace, silent
-from logitherm.calibration.base import Calibrator, number, numbers, whole_number
+from logitherm.calibration.base import Calibrator, bound_of, number, numbers, temperature_and_bound, whole_number
 from logitherm.calibration.objectives import OBJECTIVES, best_temperature
-from logitherm.calibration.rows import labelled, possible
+from logitherm.calibration.rows import labelled
 from logitherm.gibbs import softmax
-from logitherm.kernels import exponential, reference
+from logitherm.kernels import reference
 from logitherm.thermometer import TemperatureFit, fit_temperature
+from logitherm.thermometer.intervals import around
 from logitherm.thermometer.prior import most_probable
 from logitherm.thermometer.sources import Source, make_source
 
@@ -102,20 +102,24 @@ class TemperatureScaling(Calibrator):
 
     def _fit(self, z: Array, labels: np.ndarray, weights: Any) -> None:
         if self.objective not in OBJECTIVES:
-            raise ValueError(f"objective: must be one of {', '.join(OBJECTIVES)}; got {self.objective!r}")
+            raise ValueError(
+                f"objective: must be one of {', '.join(OBJECTIVES)}; got {self.objective!r}; 'nll' is usual"
+            )
         if self.prior is not None and self.objective != "nll":
-            raise ValueError(f"prior: must be None for the objective {self.objective!r}, which is no likelihood")
+            raise ValueError(
+                f"prior: must be None for the objective {self.objective!r}, which is no likelihood; got {self.prior}; "
+                "leave one of them out"
+            )
         found = fit_temperature(z, labels, weights=weights, zero_labels=self.zero_labels, confidence=self.confidence)
         self._adopt(found)
         if self.prior is not None:
             self._draw_to(self.prior, make_source(z, labels, weights=weights))
         elif self.objective != "nll" and found.at_bound is None:
-            data = labelled(z, labels, weights)
-            if found.excluded:
-                data = data.take(possible(data.logits, data.labels))
+            data = labelled(z, labels, weights, exclude=found.excluded > 0)
             self.temperature_, error = best_temperature(data, self.objective, found.temperature)
             self._say_error(error)
             self.standard_error_, self.sandwich_error_ = None, self.standard_error_
+            self.at_bound_ = bound_of(self.temperature_)
 
     def _draw_to(self, prior: tuple[float, float], source: Source) -> None:
         """Take the most probable T under the prior instead of the most likely one."""
@@ -132,9 +136,8 @@ class TemperatureScaling(Calibrator):
         """From the standard error of log T."""
         self.standard_error_ = self.interval_ = None
         if error is not None:
-            factor = float(exponential(NormalDist().inv_cdf(0.5 + self.confidence / 2) * error))
             self.standard_error_ = self.temperature_ * error
-            self.interval_ = (self.temperature_ / factor, self.temperature_ * factor)
+            self.interval_ = around(self.temperature_, error, self.confidence)
 
     def _adopt(self, found: TemperatureFit) -> TemperatureScaling:
         """Become what `fit` makes of this."""
@@ -161,12 +164,8 @@ class TemperatureScaling(Calibrator):
         return values | {name: getattr(self, name) for name in ("objective", "confidence", "prior")}
 
     def _set(self, values: dict[str, Any]) -> None:
-        bound, interval = values["at_bound"], values["interval"]
-        limitless = bound == "infinite" and values["temperature"] is None
-        self.temperature_ = math.inf if limitless else number(values["temperature"], 0)
-        if {0.0: "zero", math.inf: "infinite"}.get(self.temperature_) != bound:
-            raise ValueError(f"temperature {values['temperature']} with at_bound {bound!r}")
-        self.at_bound_ = bound
+        self.temperature_, self.at_bound_ = temperature_and_bound(values)
+        interval = values["interval"]
         if interval is not None and len(interval) != 2:
             raise ValueError(f"interval {interval}")
         self.interval_ = interval and tuple(math.inf if v is None else number(v, 0) for v in interval)

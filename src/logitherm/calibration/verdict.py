@@ -67,6 +67,11 @@ def verdict(
 def _compared(selection: Selection) -> str:
     """What cross-validation allows to be said of one temperature against everything else."""
     best, single, nothing = (selection.of(name) for name in (selection.best, "temperature", AS_IT_IS))
+    if math.isinf(best.nll):
+        return (
+            "In cross-validation every method gives some label a probability of 0: rows that contradict all others "
+            "decide. Look at those whose label the model thinks impossible."
+        )
     if nothing.behind <= TWO * nothing.error:
         return (
             "There is hardly anything to mend: by cross-validation no method lowers the NLL by more than chance allows."

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax
 
 from logitherm.calibration.rows import labelled
-from logitherm.calibration.stream.alarm import BEYOND, Alarm, row_statistics, watch
+from logitherm.calibration.stream.alarm import BEYOND, Alarm, likelihood_table, watch
 
 BAND = 1 / 1.05, 1.05
 
@@ -57,7 +57,7 @@ def test_row_statistics_are_derivatives_of_the_likelihood():
     z, y = draw(rng, 40, 1.0)
     z[3, (y[3] + 1) % 5] = -math.inf
     t = np.array([0.3, 1.0, 2.5])
-    found = row_statistics(labelled(z, y), t)
+    found = likelihood_table(labelled(z, y), t)
     for i, temperature in enumerate(t):
 
         def nll(beta):

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from logitherm import TemperatureScaling, fit_temperature
+from logitherm import TemperatureScaling, fit_temperature, log_softmax
 from logitherm.calibration import METHODS, GroupTemperatureScaling
 from logitherm.calibration.stream.drift import check_drift
+from logitherm.calibration.truncated.answers import TopAnswers
+from logitherm.calibration.truncated.scaling import TruncatedTemperatureScaling
 
 
 def draw(rng, n, temperature=1.0, classes=5):
@@ -121,6 +123,42 @@ def test_limits_of_the_new_rows(scaling):
     assert (found.temperature, found.at_bound, found.verdict) == (math.inf, "infinite", "drifted")
     values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert values["temperature"] is None and values["verdict"] == "drifted"
+
+
+def test_a_change_to_a_bound_is_a_change(scaling):
+    rng = np.random.default_rng(11)
+    z, _ = draw(rng, 2000)
+    for labels, side in ((z.argmax(axis=1), "cold"), (z.argmin(axis=1), "hot")):
+        found = check_drift(scaling, z, labels)
+        assert (found.verdict, found.changed, found.direction) == ("drifted", True, side)
+        quiet = check_drift(scaling, z, labels, run_length=1e300)  # without the alarm
+        if quiet.rows_to_alarm is None:
+            assert (quiet.verdict, quiet.direction) == ("drifted", side)
+    few = check_drift(scaling, z[:3], z[:3].argmax(axis=1))
+    assert (few.verdict, few.changed, few.direction) == ("undecided", False, None)
+
+
+def test_rows_at_a_bound_by_chance_have_seldom_changed(scaling):
+    """Sharp rows whose labels are all right with a probability of about a half."""
+    rng, bounds, changed = np.random.default_rng(12), 0, 0
+    for _ in range(200):
+        z = 12 * rng.normal(size=(12, 5))
+        y = (z / scaling.temperature_ + rng.gumbel(size=z.shape)).argmax(axis=1)
+        found = check_drift(scaling, z, y, tolerance=0.0, confidence=0.8)
+        bounds += found.at_bound == "zero"
+        changed += found.at_bound is not None and found.changed
+    assert bounds > 20 and changed <= 10  # 5 % at most
+
+
+def test_truncated_answers_are_refused(scaling):
+    rng = np.random.default_rng(13)
+    z, y = draw(rng, 200)
+    answers = TopAnswers.of_tokens(log_softmax(z / 2), states=5)
+    truncated = TruncatedTemperatureScaling().fit(answers, y)
+    with pytest.raises(TypeError, match=r"^calibrator: must take whole rows .*; got a Truncated.*; fit it .*bounds_$"):
+        check_drift(truncated, answers, y)
+    with pytest.raises(TypeError, match="TopAnswers"):
+        check_drift(scaling, answers, y)
 
 
 def test_impossible_labels(scaling):

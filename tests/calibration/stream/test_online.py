@@ -196,6 +196,10 @@ def test_a_file_carries_on_where_the_stream_was(tmp_path):
         ("sums", 3),
         ("weights", [None, 1]),
         ("classes", 0),
+        ("n", False),
+        ("n", 1.0),
+        ("excluded", -1),
+        ("alarm", {"evidence": [0, 0, 0, 0], "rows": False, "rows_to_alarm": None, "direction": None}),
         ("alarm", {"evidence": [0, 0, 0, -1], "rows": 0, "rows_to_alarm": None, "direction": None}),
         ("alarm", {"evidence": [0, 0, 0, 0], "rows": 0, "rows_to_alarm": None, "direction": "up"}),
     ],
@@ -288,3 +292,15 @@ def test_bad_input():
             OnlineThermometer(**settings_)
     with pytest.raises(TypeError, match=r"transform\(logits\)"):
         OnlineThermometer("1")
+
+
+@pytest.mark.parametrize("n", [300, 3000])  # row by row, and by the compiled kernel
+def test_weights_whose_squares_underflow_leave_t_without_an_error(n):
+    z, y = draw(np.random.default_rng(12), n)
+    plain = OnlineThermometer(half_life=None).update(z, y).reading()
+    assert type(plain.sandwich_error) is float and type(plain.temperature) is float
+    found = OnlineThermometer(half_life=None).update(z, y, np.full(n, 1e-200)).reading()
+    assert found.temperature == pytest.approx(plain.temperature, rel=1e-9)
+    assert found.nll_after == pytest.approx(plain.nll_after, rel=1e-9)
+    assert (found.sandwich_error, found.interval) == (None, None) and math.isnan(found.effective_n)
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["effective_n"] is None

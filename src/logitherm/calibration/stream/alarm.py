@@ -34,7 +34,7 @@ BEYOND = (1.1, 1.5)  # where the alternatives lie, in units of the edge of the b
 BLOCK_VALUES = 1 << 18  # of the logits at all temperatures together
 
 
-class RowStatistics(NamedTuple):
+class LikelihoodTable(NamedTuple):
     """Of every row at every temperature, (rows, temperatures): NLL, and its derivatives in the inverse temperature."""
 
     nll: np.ndarray
@@ -42,7 +42,7 @@ class RowStatistics(NamedTuple):
     curvature: np.ndarray
 
 
-def row_statistics(data: Labelled, temperatures: np.ndarray) -> RowStatistics:
+def likelihood_table(data: Labelled, temperatures: np.ndarray) -> LikelihoodTable:
     """For few rows: each is copied for every temperature. Float64."""
     shape = len(data.labels), len(temperatures)
     seen = np.repeat(observed(data), shape[1])
@@ -50,7 +50,7 @@ def row_statistics(data: Labelled, temperatures: np.ndarray) -> RowStatistics:
     m = kernels.moments(np.repeat(data.logits.astype(np.float64), shape[1], axis=0), t, None, False)
     below = m.top - seen
     each = np.log1p(m.rest) + over(below, t), below - m.gap, heat_capacity(m, t) * t**2
-    return RowStatistics(*(values.reshape(shape) for values in each))
+    return LikelihoodTable(*(values.reshape(shape) for values in each))
 
 
 class Alarm:
@@ -124,4 +124,4 @@ def watch(alarm: Alarm, data: Labelled) -> None:
     """Show the alarm any number of possible rows, in their order."""
     for block in blocks(len(data.labels), data.logits.shape[1], BLOCK_VALUES // len(alarm.temperatures)):
         part = Labelled(*(field[block] for field in data))
-        alarm.update(row_statistics(part, alarm.temperatures).nll, part.weights)
+        alarm.update(likelihood_table(part, alarm.temperatures).nll, part.weights)

@@ -12,10 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 from logitherm._array import Array
 from logitherm._json import plain
 from logitherm.calibration.base import Calibrator
-from logitherm.calibration.rows import labelled, possible
+from logitherm.calibration.rows import Labelled, labelled, likelihoods, possible
 from logitherm.calibration.stream.alarm import Alarm, watch
 from logitherm.calibration.stream.reference import as_reference, as_run_length, band_around
 from logitherm.calibration.temperature_scaling import TemperatureScaling
+from logitherm.calibration.truncated.scaling import TruncatedTemperatureScaling
 from logitherm.gibbs import heat_capacity
 from logitherm.kernels import exponential
 from logitherm.thermometer import TemperatureFit, fit_temperature
@@ -31,7 +32,8 @@ class DriftCheck:
         "holds": the interval of the change of T lies within the tolerance. "drifted": the change is larger than that
         beyond chance, or the alarm was raised. "undecided": too few rows for either.
     changed : bool
-        Whether the comparison over all rows, without the alarm, says "drifted".
+        Whether the comparison over all rows, without the alarm, says "drifted": by `p_value`, and at a bound by the
+        ratio of the likelihoods at the bound and at the nearer end of `band`.
     reference_temperature : float
         T of a calibrator of one temperature; 1 for other families, since what they made of the logits is measured.
     reference_interval : (float, float)
@@ -52,11 +54,12 @@ class DriftCheck:
     error, reference_error : float or None
         Relative standard errors of the two temperatures.
     p_value : float or None
-        Of a change of log T within the tolerance, by both errors (normal approximation).
+        Of a change of log T within the tolerance, by both errors (normal approximation); None at a bound.
     rows_to_alarm : int or None
         New rows, in their order, until the alarm; None if it was not raised.
     direction : "hot", "cold" or None
-        Whether the alarm says that the rows need a higher or a lower T.
+        Whether the rows need a higher or a lower T, if they drifted: as the alarm says, or the comparison where there
+        was none.
     run_length : float
         Rows to a false alarm, on average at least.
     false_alarm : float
@@ -116,13 +119,18 @@ def check_drift(
     A temperature is fitted to the calibrated logits, where it should be 1, and compared by the errors of both fits.
     An alarm also reads the rows in their order and says when the change had become plain. Without `run_length` a
     calibrator that fits is called "drifted" with a probability of at most 1 - confidence: half for the comparison,
-    which is asymptotic, half for the alarm, which is exact for labels drawn from the calibrated model, and approximate
+    which is asymptotic (at a bound it is none: see below), half for the alarm, which is exact for labels drawn from the calibrated model, and approximate
     where it is wrong in more than its temperature.
+
+    Limits: new rows that ask for T = 0 (every label is the first choice) or T = inf have no error. They have changed if
+    the likelihood there is more than 4 / (1 - confidence) times that at the nearer end of the band, with the dispersion
+    as in the alarm. That happens by chance at either bound with a probability of at most (1 - confidence) / 4, by
+    Markov's inequality, as the ratio has an expectation of 1.
 
     Parameters
     ----------
     calibrator : Calibrator
-        Fitted, of any family.
+        Fitted, of any family that takes whole rows of logits.
     logits : floating array, shape (n, classes)
         As the calibrator takes them, in the order of time where there is one.
     labels : integer array, shape (n,)
@@ -141,8 +149,8 @@ def check_drift(
 
     Raises
     ------
-    ValueError
-        A calibrator at a bound, constant logits, and as `logitherm.fit_temperature`.
+    TypeError, ValueError
+        A calibrator of truncated answers; one at a bound, constant logits, and as `logitherm.fit_temperature`.
 
     References
     ----------
@@ -159,6 +167,11 @@ def check_drift(
     'drifted'
     """
     check_is_fitted(calibrator)
+    if isinstance(calibrator, TruncatedTemperatureScaling):
+        raise TypeError(
+            "calibrator: must take whole rows of logits; got a TruncatedTemperatureScaling; "
+            "fit it to the new answers and compare temperature_bounds_"
+        )
     if getattr(calibrator, "at_bound_", None):
         raise ValueError(
             f"calibrator: must have a temperature between the limits; got at_bound {calibrator.at_bound_!r}; "  # type: ignore[attr-defined]
@@ -184,7 +197,7 @@ def check_drift(
         p_value = math.erfc(excess / both / math.sqrt(2)) if both else float(excess == 0)
         ends = _around(fit.temperature, both, confidence)
         within = 1 / (1 + tolerance) <= ends[0] and ends[1] <= 1 + tolerance
-    changed = p_value is not None and p_value < share
+    changed = _beyond(data, fit, band, dispersion, share) if p_value is None else p_value < share
     drifted = changed or alarm.rows_to_alarm is not None
     reference = calibrator.temperature_ if isinstance(calibrator, TemperatureScaling) else 1.0
     needed = reference * fit.temperature
@@ -203,7 +216,7 @@ def check_drift(
         reference_error=spread,
         p_value=p_value,
         rows_to_alarm=alarm.rows_to_alarm,
-        direction=alarm.direction,
+        direction=alarm.direction or (_side(fit.temperature) if changed else None),
         run_length=length,
         false_alarm=min(1.0, fit.n / length),
         band=band,
@@ -231,6 +244,17 @@ def _errors(calibrator: Calibrator, calibrated: Array, fit: TemperatureFit) -> t
             raise ValueError("logits: must differ between classes once calibrated; got constant rows; no T can be told")
         error = math.sqrt(dispersion / (calibrator.n_ * information))  # type: ignore[attr-defined]
     return error, dispersion
+
+
+def _beyond(data: Labelled, fit: TemperatureFit, band: tuple[float, float], dispersion: float, share: float) -> bool:
+    """Whether rows at a bound are too likely there for a temperature in the band; one of the two bounds is met."""
+    edge = band[1] if fit.at_bound == "infinite" else band[0]
+    gain = float(likelihoods(data, edge)[0].sum()) - fit.n * fit.nll_after
+    return gain / dispersion > math.log(2 / share)
+
+
+def _side(change: float) -> str:
+    return "hot" if change > 1 else "cold"
 
 
 def _around(temperature: float, error: float, confidence: float) -> tuple[float, float]:

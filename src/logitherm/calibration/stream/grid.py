@@ -21,7 +21,7 @@ def grid(reference_temperature: float) -> np.ndarray:
 
 
 def optimum(inverse: np.ndarray, sums: np.ndarray) -> tuple[float, float | None, float, str | None]:
-    """T, its relative error, the NLL there, and the bound it is at, from sums (4, temperatures) as in `Totals`."""
+    """T, its relative error if there is one, the NLL there, and the bound it is at, from sums (4, temperatures) as in `Totals`."""
     hot, *_, cold = sums[1]
     noise = NOISE * (abs(hot) + abs(cold))
     nll, score, curvature, squares = sums[:, 1:-1]
@@ -38,8 +38,10 @@ def optimum(inverse: np.ndarray, sums: np.ndarray) -> tuple[float, float | None,
     beta = float(nodes[0]) * 2.0 ** (share / PER_OCTAVE)
     after = _cubic(share, nll[cell], width * nodes * score[cell])[0]
     slope = _cubic(share, score[cell], width * nodes * curvature[cell])[1] / width  # in log beta
+    if not squares[cell].min() > np.finfo(np.float64).tiny:  # weights whose squares underflow
+        return 1 / beta, None, after, None
     variance = float(squares[left] * (squares[left + 1] / squares[left]) ** share)
-    return 1 / beta, math.sqrt(variance) / slope, after, None
+    return 1 / beta, float(math.sqrt(variance) / slope), float(after), None
 
 
 def _cubic(share: Any, values: np.ndarray, slopes: np.ndarray) -> tuple[Any, Any]:

@@ -24,7 +24,7 @@ from logitherm._array import as_logits, describe
 from logitherm._json import plain
 from logitherm.calibration.base import number, numbers, whole_number
 from logitherm.calibration.rows import Labelled, labelled, possible
-from logitherm.calibration.stream.alarm import Alarm, row_statistics, watch
+from logitherm.calibration.stream.alarm import Alarm, likelihood_table, watch
 from logitherm.calibration.stream.grid import grid, optimum
 from logitherm.calibration.stream.reference import as_reference, as_run_length, band_around
 from logitherm.calibration.temperature_scaling import TemperatureScaling
@@ -46,7 +46,8 @@ class OnlineTemperature:
     temperature : float
         The maximum-likelihood T of the weighted rows; 0 or inf at those limits, NaN outside the grid.
     sandwich_error : float or None
-        Of T, robust against a model that is wrong in more than its temperature; None where T is not on the grid.
+        Of T, robust against a model that is wrong in more than its temperature; None where T is not on the grid, or
+        where the squares of the weights underflow (weights below 1e-154).
     interval : (float, float) or None
         Of log T, by that error.
     confidence : float
@@ -59,7 +60,7 @@ class OnlineTemperature:
     n, excluded : int
         Rows seen since the start, and rows left out as impossible.
     effective_n : float
-        Rows of equal weight that would tell as much: (sum w)^2 / sum w^2.
+        Rows of equal weight that would tell as much: (sum w)^2 / sum w^2; NaN where the squares underflow.
     rows_to_alarm : int or None
         Rows seen from the last reset until the alarm.
     direction : "hot", "cold" or None
@@ -169,7 +170,9 @@ class OnlineThermometer:
         if half_life is not None and not 0 < half_life < math.inf:
             raise ValueError(f"half_life: must be a positive number of rows or None; got {half_life}; give 10000, say")
         if zero_labels not in ("raise", "exclude"):
-            raise ValueError(f"zero_labels: must be 'raise' or 'exclude'; got {zero_labels!r}")
+            raise ValueError(
+                f"zero_labels: must be 'raise' or 'exclude'; got {zero_labels!r}; 'exclude' leaves impossible rows out"
+            )
         self.reference_temperature, self.reference_error, self.dispersion = reference, error, dispersion
         self.half_life = None if half_life is None else float(half_life)
         self.tolerance, self.run_length = float(tolerance), as_run_length(run_length)
@@ -218,10 +221,13 @@ class OnlineThermometer:
                 f"logits: must have the shape (rows, classes); got {describe(z)}; give one row as (1, classes)"
             )
         if self._classes not in (None, z.shape[1]):
-            raise ValueError(f"logits: must have the {self._classes} classes of the rows before; got {describe(z)}")
-        nothing = weights is not None and np.size(weights) > 0 and not np.any(weights)
-        data = labelled(z, labels, np.ones_like(weights, dtype=float) if nothing else weights)
-        if nothing:
+            raise ValueError(
+                f"logits: must have the {self._classes} classes of the rows before; got {describe(z)}; "
+                "make a new thermometer for another model"
+            )
+        all_zero = weights is not None and np.size(weights) > 0 and not np.any(weights)
+        data = labelled(z, labels, np.ones_like(weights, dtype=float) if all_zero else weights)
+        if all_zero:
             data = data._replace(weights=np.zeros(len(data.labels)))
         kept = possible(data.logits, data.labels)
         excluded = len(data.labels) - len(kept)
@@ -237,7 +243,7 @@ class OnlineThermometer:
         if data.logits.size >= FEW_VALUES:
             return None, totals(data.logits, Observed(labels=data.labels, weights=aged), self._inverse).sums
         count = len(self._alarm.temperatures)
-        found = row_statistics(data, np.concatenate([self._alarm.temperatures, 1 / self._inverse]))
+        found = likelihood_table(data, np.concatenate([self._alarm.temperatures, 1 / self._inverse]))
         nll, score, curvature = (each[:, count:] for each in found)
         return found.nll[:, :count], np.stack([aged @ nll, aged @ score, aged @ curvature, aged**2 @ score**2])
 
@@ -249,7 +255,7 @@ class OnlineThermometer:
         ValueError
             No row of positive weight yet, or none that is not forgotten.
         """
-        weight = float(self._weights[0])
+        weight, squares = map(float, self._weights)
         if not weight > 0:
             raise ValueError(f"logits: must have had a row of positive weight; got {self._n} rows; call update first")
         temperature, error, after, bound = optimum(self._inverse, self._sums)
@@ -268,7 +274,7 @@ class OnlineThermometer:
             nll_after=float(after) / weight,
             n=self._n,
             excluded=self._excluded,
-            effective_n=weight**2 / float(self._weights[1]),
+            effective_n=weight**2 / squares if squares > np.finfo(np.float64).tiny else math.nan,
             rows_to_alarm=self._alarm.rows_to_alarm,
             direction=self._alarm.direction,
             alarm_level=self._alarm.level,
@@ -340,19 +346,15 @@ class OnlineThermometer:
             zero_labels=values["zero_labels"],
         )
         self._classes = None if values["classes"] is None else whole_number(values["classes"])
-        self._n, self._excluded = (_count(values[name]) for name in ("n", "excluded"))
+        self._n, self._excluded = (whole_number(values[name], 0) for name in ("n", "excluded"))
         self._weights = numbers(values["weights"], 2)
         if len(values["sums"]) != 4:
             raise ValueError(f"{len(values['sums'])} rows of sums where 4 are due")
         self._sums = np.stack([numbers(row, len(self._inverse)) for row in values["sums"]])
         alarm, kept = self._alarm, values["alarm"]
-        alarm.evidence, alarm.rows = numbers(kept["evidence"], len(alarm.evidence)), _count(kept["rows"])
+        alarm.evidence, alarm.rows = numbers(kept["evidence"], len(alarm.evidence)), whole_number(kept["rows"], 0)
         alarm.rows_to_alarm = None if kept["rows_to_alarm"] is None else whole_number(kept["rows_to_alarm"])
         alarm.direction = kept["direction"]
         if alarm.direction not in (None, "hot", "cold") or min(alarm.evidence.min(), self._weights.min()) < 0:
             raise ValueError("impossible values")
         return self
-
-
-def _count(value: Any) -> int:
-    return 0 if value == 0 else whole_number(value)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from logitherm._array import as_array, describe, dtype_name, to_numpy
 from logitherm._labels import as_weights
 from logitherm._solve import find_root
-from logitherm.calibration.base import Calibrator, number, whole_number
+from logitherm.calibration.base import Calibrator, bound_of, number, or_infinite, temperature_and_bound, whole_number
 from logitherm.calibration.truncated.answers import TopAnswers
 from logitherm.calibration.truncated.fillings import (
     Filling,
@@ -120,7 +120,7 @@ class TruncatedTemperatureScaling(Calibrator):
         self.temperature_ = _inverted(inverse)
         cold, hot = (_root(_extreme_scores(rows, place, unlisted, largest), weights) for largest in (False, True))
         self.temperature_bounds_ = (_inverted(cold), _inverted(hot))
-        self.at_bound_ = "zero" if self.temperature_ == 0 else "infinite" if self.temperature_ == math.inf else None
+        self.at_bound_ = bound_of(self.temperature_)
         self.standard_error_, factor = None, 1.0
         if self.at_bound_ is None:
             score, variance = likely(inverse)
@@ -165,11 +165,13 @@ class TruncatedTemperatureScaling(Calibrator):
         return {name: getattr(self, f"{name}_") for name in names} | {"confidence": self.confidence}
 
     def _set(self, values: dict[str, Any]) -> None:
-        self.at_bound_, self.confidence = values["at_bound"], number(values["confidence"], 0)
-        self.temperature_ = _or_infinite(values["temperature"])
+        self.temperature_, self.at_bound_ = temperature_and_bound(values)
+        self.confidence = as_level(values["confidence"])
         for name in ("temperature_bounds", "interval"):
-            low, high = values[name]
-            setattr(self, f"{name}_", (_or_infinite(low), _or_infinite(high)))
+            low, high = (or_infinite(end) for end in values[name])
+            if not low <= self.temperature_ <= high:
+                raise ValueError(f"{name} {values[name]} around {values['temperature']}")
+            setattr(self, f"{name}_", (low, high))
         error = values["standard_error"]
         self.standard_error_ = None if error is None else number(error, 0)
         self.n_, self.unlisted_ = whole_number(values["n"]), whole_number(values["unlisted"], 0)
@@ -177,10 +179,6 @@ class TruncatedTemperatureScaling(Calibrator):
 
 def _inverted(value: float) -> float:
     return 1 / value if value > 0 else math.inf
-
-
-def _or_infinite(value: Any) -> float:
-    return math.inf if value is None else number(value, 0)
 
 
 def _as_answers(given: Any) -> TopAnswers:
