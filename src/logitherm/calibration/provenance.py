@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
-from logitherm import __version__
 from logitherm._array import Array, to_numpy
 from logitherm.calibration.rows import row_blocks
 from logitherm.metrics import Evaluation
@@ -35,7 +35,7 @@ def provenance(
 ) -> dict[str, Any]:
     """Plain values for JSON; scores have value, low and high."""
     return {
-        "logitherm": __version__,
+        "logitherm": _version(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "name": name,
         "method": method,
@@ -44,3 +44,10 @@ def provenance(
         "before": before.to_dict(),
         "after": after.to_dict(),
     }
+
+
+def _version() -> str:
+    try:
+        return version("logitherm")
+    except PackageNotFoundError:  # a source tree that is not installed
+        return "unknown"

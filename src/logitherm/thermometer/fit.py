@@ -12,7 +12,8 @@ import numpy as np
 from logitherm._array import Array
 from logitherm._json import plain
 from logitherm.kernels import exponential
-from logitherm.thermometer.search import FAR, REACH, Search
+from logitherm.thermometer.intervals import around
+from logitherm.thermometer.search import REACH, Search
 from logitherm.thermometer.sources import Source, make_source
 
 
@@ -202,9 +203,7 @@ def fit_source(source: Source, *, drawn: bool, zero_labels: str, confidence: flo
     information = float(total.curvature[0])
     sandwich = temperature**2 * math.sqrt(float(total.squares[0])) / information
     gain = max(0.0, 2 * (search.nll_one - float(total.nll[0])))
-    width = quantile * sandwich / temperature
-    factor = float(exponential(width)) if width < FAR else math.inf
-    robust = (temperature / factor, temperature * factor)
+    robust = around(temperature, sandwich / temperature, confidence)
     return TemperatureFit(
         temperature=temperature,
         standard_error=temperature**2 / math.sqrt(information) if drawn else None,
