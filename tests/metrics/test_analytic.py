@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest, norm, sem
 
 from logitherm.metrics import evaluate
-from logitherm.metrics.analytic import effective_rows, normal_interval, wilson_interval
+from logitherm.metrics.analytic import effective_rows, normal_interval, normal_reach, wilson, wilson_interval
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 1), (1, 1), (0, 50), (50, 50), (3, 50), (997, 1000)])
@@ -20,6 +20,12 @@ def test_wilson_is_that_of_scipy(hits, n, level):
     assert found == pytest.approx(tuple(binomtest(hits, n).proportion_ci(level, "wilson")), abs=1e-12)
     assert found[0] <= hits / n <= found[1]
     assert wilson_interval(correct, np.full(n, 1e-200), level) == pytest.approx(found, abs=1e-12)
+
+
+def test_the_formulas_alone():
+    assert normal_reach(0.9) == pytest.approx(norm.ppf(0.95))
+    assert wilson(0.25, 40, 0.9) == pytest.approx(tuple(binomtest(10, 40).proportion_ci(0.9, "wilson")))
+    assert (wilson(0.0, 5.5, 0.9)[0], wilson(1.0, 5.5, 0.9)[1]) == (0.0, 1.0)
 
 
 def test_wilson_under_weights():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from logitherm.metrics import bootstrap
-from logitherm.metrics.bootstrap import draw_counts, interval, resampled_sums
+from logitherm.metrics.bootstrap import draw_counts, interval, resampled_sums, runs
 
 
 def test_counts_are_poisson():
@@ -76,3 +76,9 @@ def test_interval_holds_the_value():
 
 def test_interval_of_infinite_replicates():
     assert interval(math.inf, np.array([1.0, 2.0, math.inf, math.inf]), 0.9) == (1.0, math.inf)
+
+
+def test_runs_bring_equal_indices_together():
+    index = np.array([3, 0, 3, 7, 0, 3])
+    order, starts = runs(index)
+    assert order.tolist() == [1, 4, 0, 2, 5, 3] and index[order[starts]].tolist() == [0, 3, 7]

@@ -172,3 +172,19 @@ def test_limits(case):
 def test_errors(options, kind):
     with pytest.raises(kind, match=next(iter(options)) + ": must"):
         kernel_calibration_error(np.zeros((2, 2)), [0, 1], **options)
+
+
+@pytest.mark.parametrize("tiny", [1e-20, 1e-160, 1e-300])
+def test_two_rows_of_which_one_is_hardly_there_are_one_pair(tiny):
+    z, y = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0, 0])
+    plain = kernel_calibration_error(z, y, bandwidth=0.3, bootstrap=0)
+    found = kernel_calibration_error(z, y, bandwidth=0.3, bootstrap=0, weights=np.array([1.0, tiny]))
+    assert found.value == pytest.approx(plain.value, rel=1e-9)
+
+
+def test_weights_that_are_nothing_in_float32_leave_nan(make_case):
+    case = make_case(kernel.EXACT_ROWS + 1, 3)
+    w = np.full(len(case.labels), 1e-60)
+    w[0] = 1.0
+    found = kernel_calibration_error(case.logits, case.labels, bootstrap=5, weights=w)
+    assert math.isnan(found.value) and math.isnan(found.high) and math.isnan(found.p_value)

@@ -16,6 +16,8 @@ from logitherm.metrics import (
     smooth_calibration_error,
     sweep_calibration_error,
 )
+from logitherm.metrics.one_vs_rest import affordable
+from logitherm.metrics.rows import as_inputs
 
 ERRORS = (smooth_calibration_error, debiased_calibration_error, sweep_calibration_error)
 KINDS = ("top_label", "class_wise", "marginal")
@@ -70,3 +72,11 @@ def test_memory_does_not_grow_with_rows_times_classes(monkeypatch, error):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < n * classes * 8 / 2  # half the probabilities; blocks of a few megabytes
+
+
+def test_fewer_replicates_where_they_cost_too_much(make_case):
+    inputs = as_inputs(*make_case(100, 5)[:2])
+    assert affordable(inputs, 1000) == 1000
+    assert affordable(inputs, 1000, work=100_000) == 200
+    assert affordable(inputs, 1000, work=300_000, draw=15) == 150
+    assert affordable(inputs, 1000, work=1) == 100 and affordable(inputs, 50, work=1) == 50

@@ -215,3 +215,10 @@ def test_interval_holds_the_expected_value_and_the_seed_decides_it(make_case):
 def test_bandwidth_errors(bandwidth, kind):
     with pytest.raises(kind, match="bandwidth: must"):
         smooth_calibration_error(np.zeros((1, 2)), [0], bandwidth=bandwidth)
+
+
+@pytest.mark.parametrize("kind", ["top_label", "class_wise"])
+def test_equal_confidences_at_a_bandwidth_of_nothing(kind):
+    z = np.tile([1.0, 0.0], (4, 1))
+    score = smooth_calibration_error(z, [0, 0, 1, 0], kind=kind, bandwidth=1e-20, bootstrap=10)
+    assert score.value == pytest.approx(abs(softmax(z[0])[0] - 0.75), abs=1e-9)

@@ -26,7 +26,12 @@ def wilson_interval(correct: np.ndarray, weights: np.ndarray, level: float) -> t
     noise = float(scaled @ scaled) / float((weights / weights.max()).sum()) ** 2
     if noise > 0:
         rows = min(rows, share * (1 - share) / noise)
-    z = _reach(level)
+    return wilson(share, rows, level)
+
+
+def wilson(share: float, rows: float, level: float) -> tuple[float, float]:
+    """Wilson's score interval of a share of so many equal rows."""
+    z = normal_reach(level)
     centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
     low = 0.0 if share == 0 else max(centre - half, 0.0)  # exactly, whatever the rounding
@@ -46,11 +51,11 @@ def normal_interval(
     gaps = w * (x - mean)
     size = max(float(np.abs(gaps).max()), np.finfo(np.float64).tiny)  # squares of huge ones overflow
     error = size * math.sqrt(float((gaps / size) @ (gaps / size)) * len(x) / (len(x) - 1)) / float(w.sum())
-    reach = _reach(level) * error
+    reach = normal_reach(level) * error
     return min(max(mean - reach, 0.0), mean), max(min(mean + reach, most), mean)
 
 
-def _reach(level: float) -> float:
+def normal_reach(level: float) -> float:
     """Half the width of a normal interval in standard errors."""
     from scipy.special import ndtri
 

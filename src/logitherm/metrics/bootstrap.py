@@ -29,6 +29,12 @@ def draw_counts(rng: np.random.Generator, rows: int, replicates: int) -> np.ndar
     return _poisson_quantiles()[rng.integers(0, _LEVELS, size=(rows, replicates), dtype=np.uint16)]
 
 
+def runs(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order that brings rows of one index together, and where each run of them starts."""
+    order = np.argsort(index, kind="stable")
+    return order, np.flatnonzero(np.append(True, np.diff(index[order]) > 0))
+
+
 def resampled_sums(columns: np.ndarray, starts: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
     """Sums of `columns` (n, m) over each run of rows that begins at one of `starts`: (runs, m, replicates).
 

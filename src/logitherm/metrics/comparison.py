@@ -10,7 +10,7 @@ import numpy as np
 
 from logitherm._array import Array
 from logitherm.metrics.binning import bin_index, expected_error
-from logitherm.metrics.bootstrap import resampled_sums
+from logitherm.metrics.bootstrap import resampled_sums, runs
 from logitherm.metrics.options import as_bins, as_level, as_replicates
 from logitherm.metrics.rows import as_inputs, row_statistics, weighted_mean
 from logitherm.metrics.score import Score
@@ -102,8 +102,7 @@ def compare(
     gaps = [side.confidence - side.correct for side in rows]
 
     cell = indices[0] * bins + indices[1]  # rows that are together before and after
-    order = np.argsort(cell, kind="stable")
-    starts = np.flatnonzero(np.append(True, np.diff(cell[order]) > 0))
+    order, starts = runs(cell)
     with np.errstate(invalid="ignore"):
         nll = rows[1].nll - rows[0].nll
     defined = bool(np.all(np.isfinite(nll[w > 0])))

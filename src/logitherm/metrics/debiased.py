@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from logitherm._array import Array
+from logitherm.metrics.analytic import normal_reach
 from logitherm.metrics.binning import bin_edges, bin_index, bin_sums, per_mass
 from logitherm.metrics.bootstrap import interval as percentiles
-from logitherm.metrics.bootstrap import resampled_sums
+from logitherm.metrics.bootstrap import resampled_sums, runs
 from logitherm.metrics.one_vs_rest import affordable, bin_matrix, class_columns, forecasts, resampled_weights
 from logitherm.metrics.options import (
     INTERVALS,
@@ -168,8 +169,7 @@ def _top_label(
     residual = rows.confidence - rows.correct
     sums = _bins(index, len(edges) - 1, inputs.weights, rows.correct, residual, noise)
     square = debiased_square(*sums)
-    order = np.argsort(index, kind="stable")
-    starts = np.flatnonzero(np.append(True, np.diff(index[order]) > 0))
+    order, starts = runs(index)
     columns = np.stack([inputs.weights, inputs.weights * residual], axis=1)[order]
     drawn = resampled_sums(columns, starts, replicates, rng)
     # the normal draws of long runs can fall below 0 only where a few rows hold nearly all weight
@@ -251,7 +251,5 @@ def _normal(inputs: Inputs, kind: str, bins: int, binning: str, noise: str, leve
     # plug-in squares of the gaps hold the noise of the bins twice; that of the classes may go together
     spread = float(influence @ influence) - sum(noises)
     error = math.sqrt(max(spread, float(np.sqrt(noises).sum()) ** 2))
-    from scipy.special import ndtri
-
-    reach = float(ndtri((1 + level) / 2)) * error
+    reach = normal_reach(level) * error
     return _root(square, square - reach, square + reach)

@@ -14,6 +14,7 @@ from logitherm.metrics.binning import bin_edges, bin_index, bin_sums, expected_e
 from logitherm.metrics.bootstrap import draw_counts, resampled_sums
 from logitherm.metrics.bootstrap import interval as percentiles
 from logitherm.metrics.classwise import classwise_errors
+from logitherm.metrics.one_vs_rest import affordable
 from logitherm.metrics.options import INTERVALS, as_bins, as_choice, as_level, as_replicates
 from logitherm.metrics.rows import Inputs, Rows, as_inputs, row_statistics, weighted_mean
 from logitherm.metrics.score import Score
@@ -21,7 +22,6 @@ from logitherm.metrics.smooth import smooth_score
 
 CLASSWISE_WORK = 10**10  # multiplications: about half a second
 CLASSWISE_DRAW = 200  # what drawing a weight costs, in multiplications
-CLASSWISE_LEAST = 100  # replicates
 CLASSWISE_HELD = 1 << 22  # sums held at a time: 32 MB
 
 
@@ -192,7 +192,7 @@ def _top_label_scores(
 def _classwise_replicates(inputs: Inputs, bins: int, replicates: int, rng: np.random.Generator) -> np.ndarray:
     """Class-wise errors of resampled rows, as many at a time as memory allows."""
     n, classes = inputs.logits.shape
-    replicates = min(replicates, max(CLASSWISE_LEAST, CLASSWISE_WORK // (n * (classes + CLASSWISE_DRAW))))
+    replicates = affordable(inputs, replicates, CLASSWISE_WORK, CLASSWISE_DRAW)
     sums = classes + min(classes * (bins - 1), 2 * n)  # of a replicate, about: few rows have more above the lowest bin
     step = max(1, CLASSWISE_HELD // sums)
     errors = [np.empty(0)]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitherm._array import Array
+from logitherm.metrics.analytic import normal_reach
 from logitherm.metrics.one_vs_rest import require_sound, with_weight
 from logitherm.metrics.options import as_bandwidth, as_choice, as_level, as_replicates, finite_or_none
 from logitherm.metrics.rows import Inputs, as_inputs, probabilities, row_blocks, scaled_weights
@@ -68,8 +69,8 @@ def kernel_calibration_error(
     `"linear"` takes the pairs of rows (0, 1), (2, 3), ... as they come, so rows must not be sorted; its interval and
     p-value are normal, for many rows, and its power is far lower. Rows must be independent.
 
-    Limits: one row (or one pair for `"linear"`'s spread) leaves NaN; one class gives 0 and p-value 1. T = 0 and
-    T = inf are no exception.
+    Limits: one row (or one pair for `"linear"`'s spread) leaves NaN, and so do weights of which all but one are nothing
+    to the largest; one class gives 0 and p-value 1. T = 0 and T = inf are no exception.
 
     Parameters
     ----------
@@ -127,9 +128,7 @@ def kernel_calibration_error(
         value, error, p_value = _linear(inputs, kernel, width)
     else:
         value, error, p_value = _quadratic(inputs, kernel, width, replicates, rng)
-    from scipy.special import ndtri
-
-    reach = float(ndtri((1 + level) / 2)) * error
+    reach = normal_reach(level) * error
     # an expectation of a square is never negative, though its estimate can be
     low = value - reach if estimator == "linear" else min(max(value - reach, 0.0), value)
     return KernelError(value, low, value + reach, p_value, width, estimator)
@@ -197,9 +196,12 @@ def _quadratic(
 ) -> tuple[float, float, float]:
     """Value, standard error and p-value over all pairs."""
     n, classes = inputs.logits.shape
-    if n < 2:
-        return math.nan, math.nan, math.nan
     precision = np.float64 if n <= EXACT_ROWS else np.float32
+    w = inputs.weights.astype(precision).astype(np.float64)  # a tiny one may be nothing to float32
+    before = np.append(0.0, np.cumsum(w)[:-1])
+    square_mass = float(w @ before)  # of all pairs, without cancellation
+    if not square_mass > 0:
+        return math.nan, math.nan, math.nan
     signs = rng.integers(0, 2, size=(n, replicates), dtype=np.int8) * 2 - 1
     slices = _parts(inputs)
     held = [_part(inputs, rows) for rows in slices] if n * classes <= HELD_VALUES else None
@@ -227,12 +229,11 @@ def _quadratic(
             np.square(values, out=values)
             squares += float(once * (a_weights @ (values @ b_weights)))
         wild += (left * flipped).sum(axis=0, dtype=np.float64)
-    w = inputs.weights
-    square_mass = float((w.sum() ** 2 - w @ w) / 2)
     value = float(w @ rowsums) / 2 / square_mass
     # the projection of the U-statistic; the noise of the row means is taken off once of the twice it enters
     share = w / w.sum()
-    means = rowsums / (w.sum() - w)
+    others = before + np.append(np.cumsum(w[:0:-1])[::-1], 0.0)
+    means = rowsums / others
     projection = 4 * float(share**2 @ (means - value) ** 2)
     degenerate = 2 * squares / square_mass * float(share @ share) ** 2
     error = math.sqrt(max(projection - degenerate, degenerate))

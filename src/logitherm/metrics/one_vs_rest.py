@@ -53,10 +53,10 @@ def with_weight(inputs: Inputs) -> Inputs:
     return Inputs(logits[kept, :], labels[kept], temperature[kept], weights[kept], (len(kept),))
 
 
-def affordable(inputs: Inputs, replicates: int) -> int:
-    """Fewer replicates where they cost too much, though not below LEAST."""
+def affordable(inputs: Inputs, replicates: int, work: int = WORK, draw: int = 0) -> int:
+    """Fewer replicates where they cost more than `work`, though not below LEAST; a row costs its classes and `draw`."""
     n, classes = inputs.logits.shape
-    return min(replicates, max(LEAST, WORK // (n * classes)))
+    return min(replicates, max(LEAST, work // (n * (classes + draw))))
 
 
 def resampled_weights(inputs: Inputs, replicates: int, state: int, held: int = 0) -> Iterator[np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from logitherm._array import Array
 from logitherm.metrics.analytic import wilson_interval
 from logitherm.metrics.binning import bin_edges, bin_index, bin_sums, per_mass
-from logitherm.metrics.bootstrap import interval, resampled_sums
+from logitherm.metrics.bootstrap import interval, resampled_sums, runs
 from logitherm.metrics.options import as_binning, as_bins, as_level, as_replicates, to_lists
 from logitherm.metrics.rows import as_inputs, row_statistics
 
@@ -92,12 +92,10 @@ def reliability(
     mass, confident, correct = bin_sums(index, bins, inputs.weights, inputs.weights * rows.confidence, right)
     accuracy = per_mass(correct, mass)
 
-    order = np.argsort(index, kind="stable")
-    sorted_index = index[order]
-    starts = np.flatnonzero(np.append(True, np.diff(sorted_index) > 0))
+    order, starts = runs(index)
     sums = resampled_sums(np.stack([right, wrong], axis=1)[order], starts, replicates, rng)
     band = np.full((2, bins), np.nan)
-    for b, (hits, misses) in zip(sorted_index[starts], sums):
+    for b, (hits, misses) in zip(index[order[starts]], sums):
         if mass[b] > 0:
             drawn = hits + misses > 0
             band[:, b] = interval(float(accuracy[b]), hits[drawn] / (hits + misses)[drawn], level)

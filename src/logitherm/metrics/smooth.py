@@ -132,13 +132,18 @@ def _class_wise(
         found = [_value(points, bandwidth) for points in classes]
         values += found
         grids = [Grid.of(points.confidence, _width(value, bandwidth)) for points, value in zip(classes, found)]
+        matrices = [_cell_gaps(points, grid) for points, grid in zip(classes, grids)] if replicates else []
         done = 0
         for drawn in resampled_weights(inputs, replicates, state):
             now = slice(done, done + drawn.shape[1])
             total[now] = drawn.sum(axis=0)
-            for points, grid in zip(classes, grids):
-                gaps = bin_matrix(grid.place[:, None], (points.confidence - points.correct)[:, None], grid.cells)
+            for gaps, grid in zip(matrices, grids):
                 mean = (gaps @ drawn).T / np.maximum(total[now], np.finfo(np.float64).tiny)[:, None]
                 sums[now] += resampled_errors(mean, grid, bandwidth is None)
             done = now.stop
     return float(np.mean(values)), sums[total > 0] / inputs.logits.shape[1]
+
+
+def _cell_gaps(points: Points, grid: Grid) -> Any:
+    """What takes weights of rows to sums of confidence - correct over the cells."""
+    return bin_matrix(grid.place[:, None], (points.confidence - points.correct)[:, None], grid.cells)

@@ -22,6 +22,7 @@ LARGEST_GRID = 1 << 18
 REPLICATE_GRID = 1 << 12
 HELD_VALUES = 1 << 20  # values of replicates transformed at a time: 8 MB
 REACH = 10.0  # bandwidths to a wall that no residual feels: exp(-50)
+LEAST = 1e-12  # bandwidth: a smaller one is within the rounding of confidences
 _NOTHING = 1e-300
 
 
@@ -59,6 +60,7 @@ def fixed_point(points: Points) -> float:
 
 def error_at(points: Points, sigma: float) -> tuple[float, float]:
     """smECE_sigma and its slope in sigma."""
+    sigma = max(sigma, LEAST)
     low, high = _span(points.confidence, sigma)
     length = high - low
     cells = _grid_size(length, sigma, RESOLUTION, LARGEST_GRID)
@@ -128,7 +130,7 @@ class Grid(NamedTuple):
 
     @classmethod
     def of(cls, confidence: np.ndarray, sigma: float) -> Grid:
-        sigma = max(sigma, 1e-12)
+        sigma = max(sigma, LEAST)
         low, high = _span(confidence, sigma)
         cells = _grid_size(high - low, sigma, REPLICATE_RESOLUTION, REPLICATE_GRID)
         place = ((confidence - low) / (high - low) * cells).astype(np.intp)

@@ -9,7 +9,7 @@ import numpy as np
 
 from logitherm._array import Array
 from logitherm.metrics.binning import bin_index, bin_sums, expected_error, per_mass
-from logitherm.metrics.bootstrap import interval, resampled_sums
+from logitherm.metrics.bootstrap import interval, resampled_sums, runs
 from logitherm.metrics.one_vs_rest import affordable, bin_matrix, class_columns, resampled_weights, with_weight
 from logitherm.metrics.options import as_kind, as_level, as_replicates, finite_or_none
 from logitherm.metrics.rows import Inputs, as_inputs, row_statistics
@@ -107,8 +107,7 @@ def _top_label(inputs: Inputs, replicates: int, rng: np.random.Generator) -> tup
     index = bin_index(rows.confidence, edges)
     gap = weight * (rows.confidence - rows.correct)
     value = float(expected_error(*bin_sums(index, bins, weight, gap)))
-    order = np.argsort(index, kind="stable")
-    starts = np.flatnonzero(np.append(True, np.diff(index[order]) > 0))
+    order, starts = runs(index)
     drawn = resampled_sums(np.stack([weight, gap], axis=1)[order], starts, replicates, rng)
     said = drawn[:, 0].sum(axis=0) > 0  # a replicate without rows says nothing
     return value, expected_error(drawn[:, 0, said].T, drawn[:, 1, said].T), bins

@@ -14,6 +14,7 @@ from logitherm._array import (
     describe,
     to_numpy,
 )
+from logitherm.metrics.analytic import wilson
 from logitherm.metrics.bootstrap import HELD_VALUES, interval, resampled_masses
 from logitherm.metrics.options import as_level, as_replicates, as_share, finite_or_none
 from logitherm.metrics.score import Score
@@ -143,14 +144,9 @@ def _auroc(inside: np.ndarray, outside: np.ndarray, level: float) -> Score:
 
 def _wilson(area: float, variance: float, fewer: int, level: float) -> Score:
     """Wilson's interval for as many rows as have this variance; for `fewer` where there is none."""
-    from scipy.special import ndtri
-
     spread = area * (1 - area)
     rows = spread / variance if variance > 0 < spread else fewer
-    z = float(ndtri((1 + level) / 2))
-    centre = (area + z * z / (2 * rows)) / (1 + z * z / rows)
-    half = z / (1 + z * z / rows) * math.sqrt(spread / rows + (z / (2 * rows)) ** 2)
-    return Score(area, min(max(centre - half, 0.0), area), max(min(centre + half, 1.0), area))
+    return Score(area, *wilson(area, rows, level))
 
 
 def _false_positives(
