@@ -119,8 +119,8 @@ def check_drift(
     A temperature is fitted to the calibrated logits, where it should be 1, and compared by the errors of both fits.
     An alarm also reads the rows in their order and says when the change had become plain. Without `run_length` a
     calibrator that fits is called "drifted" with a probability of at most 1 - confidence: half for the comparison,
-    which is asymptotic (at a bound it is none: see below), half for the alarm, which is exact for labels drawn from the calibrated model, and approximate
-    where it is wrong in more than its temperature.
+    which is asymptotic but at a bound, half for the alarm, which is exact for labels drawn from the calibrated model,
+    and approximate where it is wrong in more than its temperature.
 
     Limits: new rows that ask for T = 0 (every label is the first choice) or T = inf have no error. They have changed if
     the likelihood there is more than 4 / (1 - confidence) times that at the nearer end of the band, with the dispersion

@@ -21,7 +21,7 @@ def grid(reference_temperature: float) -> np.ndarray:
 
 
 def optimum(inverse: np.ndarray, sums: np.ndarray) -> tuple[float, float | None, float, str | None]:
-    """T, its relative error if there is one, the NLL there, and the bound it is at, from sums (4, temperatures) as in `Totals`."""
+    """T, its relative error if any, the NLL there, and the bound, from sums (4, temperatures) as in `Totals`."""
     hot, *_, cold = sums[1]
     noise = NOISE * (abs(hot) + abs(cold))
     nll, score, curvature, squares = sums[:, 1:-1]
