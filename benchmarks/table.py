@@ -1,4 +1,4 @@
-"""Write the README's table from the results of benchmarks/fit.py.
+"""Write the README's tables from the results of benchmarks/fit.py, methods.py and method_speed.py.
 
 python benchmarks/table.py [--check]
 """
@@ -11,20 +11,26 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-START, END = "<!-- benchmark -->\n", "<!-- /benchmark -->"
+NAMES = {"ensemble": "ensemble", "dirichlet": "Dirichlet"}
+CERTAIN = 2.0  # standard errors
 
 
 def main() -> None:
-    results = json.loads((ROOT / "benchmarks/results/fit.json").read_text(encoding="utf-8"))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    head, rest = readme.split(START)
-    text = head + START + table(results) + END + rest.split(END)[1]
+    text = readme
+    for marker, (file, table) in TABLES.items():
+        if not (ROOT / "benchmarks/results" / file).exists():
+            continue  # not measured yet
+        results = json.loads((ROOT / "benchmarks/results" / file).read_text(encoding="utf-8"))
+        head, rest = text.split(f"<!-- {marker} -->\n")
+        tail = rest.split(f"<!-- /{marker} -->")[1]
+        text = f"{head}<!-- {marker} -->\n{table(results)}<!-- /{marker} -->{tail}"
     if "--check" in sys.argv[1:]:
-        sys.exit(0 if text == readme else "README.md: the table is not that of the results; run benchmarks/table.py")
+        sys.exit(0 if text == readme else "README.md: a table is not that of the results; run benchmarks/table.py")
     (ROOT / "README.md").write_text(text, encoding="utf-8")
 
 
-def table(results: dict[str, Any]) -> str:
+def fits(results: dict[str, Any]) -> str:
     """Seconds, ratio to one np.sum, and error of every entry, for every case."""
     cases = results["cases"]
     names = list(next(iter(cases.values()))["entries"])
@@ -51,11 +57,89 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def methods(results: dict[str, Any]) -> str:
+    """Ours and the best peer's scores of every method on every set; a table a score."""
+    sets = results["sets"]
+    columns = [name for name in next(iter(sets.values()))["methods"] if name not in ("sigmoid", "isotonic")]
+    lines = []
+    for score, title in (("nll", "NLL, nats"), ("smooth_ece", "Smooth ECE, %")):
+        lines += [
+            f"| {title} | " + " | ".join(NAMES.get(name, name) for name in columns) + " | isotonic |",
+            "|---|" + "---:|" * (len(columns) + 1),
+        ]
+        for name, found in sets.items():
+            cells = [cell(found["methods"][method], score) for method in (*columns, "isotonic")]
+            lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
+        lines.append("")
+    floor = results["floor"]
+    lines += [
+        "Fitted on one half of sets whose models nobody here trained, scored on the other: ours / the best of "
+        "scikit-learn, netcal, probmetrics, torch-uncertainty, abstention and probcal at the same method, chosen after "
+        f"the fact by this score on these rows. Where ours is behind by more than {floor['nll']:g} nats or "
+        f"{100 * floor['smooth_ece']:g} % ECE, ° says that it is within {CERTAIN:g} paired standard errors, * that it "
+        "is not. ∞: a label got probability 0." + results.get("note", ""),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def cell(found: dict[str, Any], score: str) -> str:
+    entries, against = found["entries"], found["against"][score]
+    scored = {who: entry[score] for who, entry in entries.items() if entry.get(score) is not None}
+    peers = [value for who, value in scored.items() if who != "ours"]
+    text = number(scored["ours"], score) if "ours" in scored else ""
+    if against and against["error"] is not None:
+        text += "*" if against["difference"] > CERTAIN * against["error"] else "°"
+    if peers:
+        return (f"{text} / " if text else "") + number(min(peers), score)
+    return text or ("∞" if any(entry.get("impossible") for entry in entries.values()) else "")
+
+
+def number(value: float, score: str) -> str:
+    return f"{value:.4f}" if score == "nll" else f"{100 * value:.2f}"
+
+
+def speeds(results: dict[str, Any]) -> str:
+    """Seconds of ours and of every peer for every method, and for bands and errors."""
+    cases = results["fits"]
+    lines = [
+        "| fit | " + " | ".join(f"{case}: ours | peers" for case in cases) + " |",
+        "|---|" + "---:|---|" * len(cases),
+    ]
+    for method in next(iter(cases.values())):
+        cells = [f"**{took(case[method]['ours'])}** | {others(case[method])}" for case in cases.values()]
+        lines.append(f"| {NAMES.get(method, method)} | " + " | ".join(cells) + " |")
+    lines += ["", "| measure | ours | peers |", "|---|---:|---|"]
+    lines += [f"| {name} | **{took(row['ours'])}** | {others(row)} |" for name, row in results["measures"].items()]
+    lines += [
+        "",
+        f"Medians of {results['rounds']} rounds (one where it takes over 30 s) on {results['threads']} threads of a "
+        f"shared machine; given up after {results['limit']:g} s.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def others(row: dict[str, Any]) -> str:
+    return ", ".join(f"{who} {took(found)}" for who, found in row.items() if who != "ours")
+
+
+def took(found: list[float] | str) -> str:
+    """The median, or why there is none."""
+    if isinstance(found, str):
+        return found if found.startswith(">") else "fails"
+    return duration(found[0])
+
+
 def duration(seconds: float) -> str:
     if seconds < 1e-3:
         return f"{seconds * 1e6:.0f} µs"
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
+
+TABLES = {
+    "benchmark": ("fit.json", fits),
+    "methods": ("methods.json", methods),
+    "method speed": ("method_speed.json", speeds),
+}
 
 if __name__ == "__main__":
     main()
