@@ -172,17 +172,6 @@ def test_what_has_no_optimum_is_said_and_what_has_is_found(family, case):
     assert nll(np.log(np.maximum(p, 1e-300)), labels) <= before + 1e-9
 
 
-def test_a_mixture_with_a_limit_says_so(tmp_path):
-    """Labels are the largest logit, but for a tenth at random: nothing is too cold for the heated part."""
-    rng = np.random.default_rng(0)
-    z = 2 * rng.normal(size=(2000, 4))
-    labels = np.where(rng.random(2000) < 0.1, rng.integers(0, 4, 2000), z.argmax(axis=1))
-    fitted = METHODS["ensemble"]().fit(z, labels)
-    assert fitted.temperature_ == 0 and fitted.at_bound_ == "zero" and 0.85 < fitted.shares_[0] < 0.95
-    fitted.save(tmp_path / "c.json")
-    np.testing.assert_array_equal(load_calibrator(tmp_path / "c.json").predict_proba(z), fitted.predict_proba(z))
-
-
 @FAMILIES
 def test_a_bound_in_a_file_agrees_with_the_temperature(family, tmp_path):
     values = json.loads(family().fit(LOGITS, LABELS).to_json())

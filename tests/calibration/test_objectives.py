@@ -79,15 +79,31 @@ def test_bounds_prior_and_files(tmp_path):
     assert back.objective == "smooth_ece" and back.temperature_ == fitted.temperature_ and back.interval_ is None
 
 
-def test_a_limit_that_no_temperature_beats_is_said():
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=(400, 2))
-    labels = np.where(np.arange(400) < 200, z.argmax(axis=1), z.argmin(axis=1))  # right half of the time
-    spread = np.where(np.arange(400) < 200, 1.1, 1.0)[:, None]  # a little surer where it is right
-    found = TemperatureScaling(objective="smooth_ece").fit(z * spread, labels)
-    assert found.at_bound_ == "infinite" and np.isinf(found.temperature_) and found.interval_ is None
-    z = np.zeros((500, 2))
-    z[:, 0] = 10.0
-    z[0, 0] = 40.0
-    blunder = TemperatureScaling(objective="brier").fit(z, np.eye(500, dtype=int)[0])
-    assert blunder.at_bound_ == "zero" and blunder.temperature_ == 0 and blunder.sandwich_error_ is None
+def half_right():
+    """Sure rows are right and unsure ones wrong, half of all: the smooth ECE falls to 0 as T grows."""
+    z = 3 * np.random.default_rng(0).normal(size=(400, 2))
+    labels = z.argmax(axis=1)
+    labels[np.argsort(np.abs(z[:, 0] - z[:, 1]))[:200]] ^= 1
+    return z, labels
+
+
+def right_but_one():
+    """The Brier score falls to that of certainty as T sinks; one blunder keeps the likeliest T up."""
+    gaps = np.append(5 + np.random.default_rng(0).random(500), 40.0)
+    return np.stack([gaps, np.zeros(501)], axis=1), np.append(np.zeros(500, dtype=int), 1)
+
+
+@pytest.mark.parametrize(
+    ("objective", "score", "data", "limit", "bound"),
+    [("smooth_ece", smooth, half_right, np.inf, "infinite"), ("brier", brier, right_but_one, 0.0, "zero")],
+)
+def test_a_score_without_a_minimum_in_between_is_said_to_have_none(objective, score, data, limit, bound, tmp_path):
+    z, labels = data()
+    fitted = TemperatureScaling(objective=objective).fit(z, labels)
+    assert TemperatureScaling().fit(z, labels).at_bound_ is None
+    assert fitted.temperature_ == limit and fitted.at_bound_ == bound
+    assert fitted.interval_ is fitted.standard_error_ is fitted.sandwich_error_ is None
+    least = score(z, labels, limit)
+    assert all(least <= score(z, labels, t) + 1e-12 for t in np.geomspace(1e-3, 1e6, 60))
+    fitted.save(tmp_path / "c.json")
+    assert TemperatureScaling.load(tmp_path / "c.json").at_bound_ == bound

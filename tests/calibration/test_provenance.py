@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 
 import numpy as np
@@ -50,3 +51,12 @@ def test_the_hash_is_of_the_bytes_whatever_the_layout():
     assert data_hash(z, labels) == data_hash(np.asfortranarray(z), labels) == due
     assert data_hash(torch.from_numpy(z), torch.from_numpy(labels)) == due
     assert data_hash(z.astype(np.float32), labels) != due
+
+
+def test_a_source_tree_that_is_not_installed_has_no_version(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("logitherm.calibration.provenance.version", missing)
+    study = calibrate(*simulated(100), bootstrap=10, compare_methods=False)
+    assert study.calibrator.provenance_["logitherm"] == "unknown"

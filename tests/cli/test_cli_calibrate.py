@@ -368,3 +368,11 @@ def test_groups_are_compared(tmp_path):
         assert "The groups differ in temperature" in " ".join(found.stdout.split()) and "(law)" in found.stdout
     found = CliRunner().invoke(main, ["calibrate", f"{tmp_path}/val.npz", "--groups", f"{tmp_path}/few.npy"])
     assert found.exit_code == 1 and "for each of the 600 rows; got shape (5,)" in found.stderr
+
+
+def test_where_every_method_is_certain_of_a_wrong_label(files, command):
+    z = np.random.default_rng(0).normal(size=(200, 4))
+    labels = z.argmax(axis=1)
+    labels[7] = z[7].argmin()
+    out = command("calibrate", files.save("hard.npz", logits=z, labels=labels)).stdout
+    assert "every method gives some label a probability of 0" in " ".join(out.split())
