@@ -12,6 +12,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -210,6 +211,8 @@ def test_what_cannot_be_calibrated_is_named(rows, classifier):
         CalibratedClassifier(classifier, "platt").fit(X, y)
     with pytest.raises(ValueError, match="response: must be decision_function or predict_proba; got 'scores'"):
         CalibratedClassifier(classifier, response="scores").fit(X, y)
+    with pytest.raises(ValueError, match="zero_labels: must be left out where method is a calibrator"):
+        CalibratedClassifier(classifier, TemperatureScaling(), zero_labels="exclude").fit(X, y)
     with pytest.raises(ValueError, match=r"y: must be classes of the estimator; 1 rows are not, first row 2 .*other"):
         CalibratedClassifier(classifier).fit(X[:4], ["low", "high", "other", "low"])
     bayes = GaussianNB().fit(rows[0], rows[1])
@@ -220,3 +223,13 @@ def test_what_cannot_be_calibrated_is_named(rows, classifier):
     pairs = SVC(decision_function_shape="ovo").fit(X4, y4)
     with pytest.raises(ValueError, match="got 6 scores for 4 classes; pass decision_function_shape='ovr'"):
         CalibratedClassifier(pairs).fit(X4, y4)
+
+
+def test_a_forest_that_says_never_is_calibrated_by_the_other_rows(rows):
+    forest = RandomForestClassifier(10, random_state=0).fit(rows[0], rows[1])
+    X, y = rows[2:]
+    with pytest.raises(ValueError, match="pass zero_labels='exclude'"):
+        CalibratedClassifier(forest, response="predict_proba").fit(X, y)
+    fitted = CalibratedClassifier(forest, response="predict_proba", zero_labels="exclude").fit(X, y)
+    assert 0 < fitted.calibrator_.n_ < len(y) and fitted.calibrator_.zero_labels == "exclude"
+    np.testing.assert_allclose(fitted.predict_proba(X).sum(axis=1), 1)

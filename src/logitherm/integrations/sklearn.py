@@ -30,6 +30,8 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     response : "decision_function" or "predict_proba"
         What gives the logits: the scores as they are, or the logarithms of probabilities, for classifiers without
         scores.
+    zero_labels : "raise" or "exclude"
+        What a calibrator given by its key does with rows whose class has probability 0, as a forest may say.
 
     Attributes
     ----------
@@ -61,11 +63,17 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     classes_: np.ndarray
 
     def __init__(
-        self, estimator: Any, method: str | Calibrator = "temperature", *, response: str = "decision_function"
+        self,
+        estimator: Any,
+        method: str | Calibrator = "temperature",
+        *,
+        response: str = "decision_function",
+        zero_labels: str = "raise",
     ) -> None:
         self.estimator = estimator
         self.method = method
         self.response = response
+        self.zero_labels = zero_labels
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CalibratedClassifier:
         """Fit the calibrator to rows that the classifier was not fitted to.
@@ -102,14 +110,24 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _calibrator(self) -> Calibrator:
         if isinstance(self.method, Calibrator):
+            if self.zero_labels != "raise":
+                raise ValueError(
+                    "zero_labels: must be left out where method is a calibrator, which has its own; got "
+                    f"{self.zero_labels!r}; set it there"
+                )
             return clone(self.method)
         if self.method not in METHODS:
-            raise ValueError(f"method: must be a calibrator or one of {', '.join(METHODS)}; got {self.method!r}")
-        return METHODS[self.method]()
+            raise ValueError(
+                f"method: must be a calibrator or one of {', '.join(METHODS)}; got {self.method!r}; 'temperature' is "
+                "usual"
+            )
+        return METHODS[self.method](zero_labels=self.zero_labels)  # type: ignore[call-arg]
 
     def _logits(self, X: Any) -> np.ndarray:
         if self.response not in RESPONSES:
-            raise ValueError(f"response: must be {' or '.join(RESPONSES)}; got {self.response!r}")
+            raise ValueError(
+                f"response: must be {' or '.join(RESPONSES)}; got {self.response!r}; give the one the estimator has"
+            )
         if not hasattr(self.estimator, self.response):
             other = next(name for name in RESPONSES if name != self.response)
             raise ValueError(
