@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from logitherm.calibration import select_method
+from logitherm.calibration.split import split_score
 from logitherm.metrics import brier, nll
 
 
@@ -28,3 +29,10 @@ def test_a_calibrated_model_has_nothing_to_mend():
     labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
     for split in select_method(z, labels, methods=["temperature", "vector"]).splits:
         assert abs(split.calibration) < 3 * split.error + 1e-3
+
+
+def test_what_recalibration_leaves_infinite_has_no_calibration_loss():
+    split = split_score("nll", np.array([1.0, np.inf]), np.array([0.5, np.inf]))
+    assert np.isinf(split.total) and np.isinf(split.refinement) and np.isnan(split.calibration)
+    mended = split_score("nll", np.array([1.0, np.inf]), np.array([0.5, 1.0]))
+    assert np.isinf(mended.calibration) and mended.refinement == 0.75
