@@ -106,3 +106,16 @@ def test_errors():
         GroupTemperatureScaling().fit(z, y, groups=groups[:-1])
     with pytest.raises(TypeError, match=r"groups: must be integers or strings; got shape \(100,\), float64"):
         GroupTemperatureScaling().fit(z, y, groups=groups.astype(float))
+
+
+def test_errors_of_groups_that_do_not_differ_are_those_of_the_common_temperature():
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(3000, 4))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    pooled = fit_temperature(2 * z, labels)
+    due = pooled.sandwich_error / pooled.temperature
+    for groups in (None, np.arange(3000) % 2):
+        fitted = GroupTemperatureScaling().fit(2 * z, labels, groups=groups)
+        if fitted.deviation_ == 0:
+            np.testing.assert_allclose(fitted.errors_, due, rtol=1e-9)
+        assert fitted.errors_.min() > 0.5 * due

@@ -202,3 +202,26 @@ def test_errors():
         calibrate(logits, labels, logits, labels)
     with pytest.raises(ValueError, match="folds: must be"):
         calibrate(logits, labels, folds=1)
+
+
+def test_a_few_blunders_do_not_make_an_underconfident_model_overconfident():
+    """Nine in ten right at a confidence of seven in ten, and some labels that the model thinks all but impossible."""
+    rng = np.random.default_rng(0)
+    z = np.where(np.arange(4) == rng.integers(0, 4, 3000)[:, None], 2.0, 0.0) + 0.1 * rng.normal(size=(3000, 4))
+    labels = z.argmax(axis=1)
+    wrong = rng.random(3000) < 0.05
+    labels[wrong] = z[wrong].argmin(axis=1)
+    z[wrong] *= 15
+    found = calibrate(z, labels, bootstrap=20, compare_methods=False)
+    assert found.fit.interval[0] > 1
+    assert any(line.startswith("On the whole the model is underconfident (7") for line in found.verdict)
+
+
+def test_classes_without_rows_are_said():
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(300, 5))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    assert not any("no rows" in line for line in calibrate(z, labels, bootstrap=20, compare_methods=False).verdict)
+    for kept, words in ((labels != 3, "Class 3 has no rows"), (labels < 2, "3 of 5 classes have no rows")):
+        found = calibrate(z[kept], labels[kept], bootstrap=20, compare_methods=False)
+        assert found.verdict[-1].startswith(words)

@@ -73,7 +73,7 @@ def test_a_named_output(files, command, calibrator, graph):
     graph(helper.make_node("Softmax", ["logits"], ["p"]), outputs=("p", "logits"))
     bake = ("bake", calibrator, files / "m.onnx", "-o", files / "new.onnx")
     assert "must be named where there are several" in command(*bake, code=1).stderr
-    command(*bake, "--output", "p")
+    command(*bake, "--graph-output", "p")
     p = TemperatureScaling.load(calibrator).predict_proba(logits(files / "m.onnx"))
     np.testing.assert_allclose(logits(files / "new.onnx", "p"), p, rtol=1e-5, atol=1e-6)
 
@@ -142,6 +142,6 @@ def test_wrong_usage(files, command, calibrator, graph, checkpoint):
         (("m.onnx", "-o", files / "new.bin"), "must both end in"),
         (("m.pt", "-o", files / "new.pt"), "must both end in"),
         (("m.onnx", "-o", files / "new.onnx", "--weight", "w"), "--weight and --bias are for .safetensors"),
-        (("m.safetensors", "-o", files / "new.safetensors", "--output", "p"), "--output is for .onnx"),
+        (("m.safetensors", "-o", files / "new.safetensors", "--graph-output", "p"), "--graph-output is for .onnx"),
     ]:
         assert said in command("bake", calibrator, files / arguments[0], *arguments[1:], code=2).stderr

@@ -99,7 +99,8 @@ class GroupTemperatureScaling(Calibrator):
         self.groups_, index = np.unique(group, return_inverse=True)
         self.temperature_, self.n_ = pooled.temperature, pooled.n
         count = len(self.groups_)
-        self.temperatures_, self.errors_ = np.full(count, pooled.temperature), np.zeros(count)
+        error = (pooled.sandwich_error or 0.0) / pooled.temperature if pooled.at_bound is None else 0.0
+        self.temperatures_, self.errors_ = np.full(count, pooled.temperature), np.full(count, error)
         self.deviation_, self.p_value_ = 0.0, None
         if pooled.at_bound or count < 2:
             return
@@ -114,11 +115,14 @@ class GroupTemperatureScaling(Calibrator):
             self.temperature_ = float(exponential(mean)) if self.deviation_ > 0 else pooled.temperature
             self.temperatures_[:] = self.temperature_
         if self.deviation_ > 0:
+            shared = 1 / np.sum(1 / (inside[:, 1] ** 2 + self.deviation_**2))  # variance of the common log T
             for g, part in enumerate(parts):
                 self.errors_[g] = self.deviation_
                 if part.weights.any():
                     source = ArraySource(part.logits, Observed(labels=part.labels, weights=part.weights))
                     self.temperatures_[g], self.errors_[g] = most_probable(source, self.temperature_, self.deviation_)
+                drawn = (self.errors_[g] / self.deviation_) ** 2  # share of the common T in that of the group
+                self.errors_[g] = math.sqrt(self.errors_[g] ** 2 + drawn**2 * shared)
 
     def transform(self, logits: Any, groups: Any = None) -> Array:
         """logits / T of each row's group; the common T without groups, and for groups that were not in the fit."""

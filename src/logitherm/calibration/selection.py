@@ -48,7 +48,7 @@ METHODS: dict[str, type[Calibrator]] = {  # simplest first
 WORDS = {
     "temperature": "one temperature",
     "entropy": "a temperature that depends on the entropy of the row",
-    "ensemble": "a mixture of the heated model, the model as it is and indifference",
+    "ensemble": "a mixture of the model at a temperature of its own, the model as it is and indifference",
     "parametric": "a temperature that a small network reads off the largest logits",
     "bias": "one temperature and a bias for every class",
     "vector": "a temperature and a bias for every class",
@@ -208,7 +208,7 @@ def select_method(
     n, classes = z.shape
     y = as_labels(labels, (n,), classes)
     if not 2 <= folds <= n:
-        raise ValueError(f"folds: must be 2 to {n}, the number of rows; got {folds}; give 5, say")
+        raise ValueError(f"folds: must be 2 to {n}, the number of rows; got {folds}; give fewer folds, or more rows")
     if zero_labels == "exclude":
         keep = possible(z, y)
         z, y, n = z[keep], y[keep], len(keep)

@@ -16,7 +16,7 @@ from logitherm.calibration.provenance import provenance
 from logitherm.calibration.rows import possible
 from logitherm.calibration.selection import BASELINES, CANDIDATES, METHODS, QUICK, Selection, parts_of, select_method
 from logitherm.calibration.temperature_scaling import TemperatureScaling
-from logitherm.calibration.verdict import FEW, is_wrong_tool, verdict
+from logitherm.calibration.verdict import FEW, absent_classes, is_wrong_tool, verdict
 from logitherm.metrics import Evaluation, evaluate, reliability, reliability_grid
 from logitherm.metrics.comparison import Comparison, compare
 from logitherm.thermometer import TemperatureFit, fit_temperature
@@ -235,10 +235,25 @@ def calibrate(
         "grid": _grid(scored.logits, scored.labels, found, bins),
     }
     curve = _nll_curve(logits, labels, found)
+    counted = np.asarray(diagrams["before"]["count"], dtype=np.float64)
+    said = np.array([0.0 if c is None else c for c in diagrams["before"]["confidence"]])
     name, scored_on = name or "logits", scored_on.format(before.n)
     calibrator.provenance_ = provenance(
         logits, labels, name=name, method=chosen, scored_on=scored_on, before=before, after=after
     )
+    words = verdict(
+        found,
+        before,
+        after,
+        changes,
+        bins,
+        method=chosen,
+        selection=selection,
+        goodness=goodness,
+        confidence=float(counted @ said / counted.sum()),
+    )
+    if found.n >= FEW:
+        words += absent_classes(as_labels(labels, (logits.shape[0],), found.classes), found.classes)
     say("done", 1.0)
     return CalibrationStudy(
         name=name,
@@ -254,7 +269,7 @@ def calibrate(
         calibrator=calibrator,
         goodness=goodness,
         selection=selection,
-        verdict=verdict(found, before, after, changes, bins, method=chosen, selection=selection, goodness=goodness),
+        verdict=words,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from logitherm.calibration.goodness import GoodnessOfFit
 from logitherm.calibration.selection import AS_IT_IS, WORDS, Selection
 from logitherm.metrics import Evaluation
@@ -28,8 +30,12 @@ def verdict(
     method: str = "temperature",
     selection: Selection | None = None,
     goodness: GoodnessOfFit | None = None,
+    confidence: float | None = None,
 ) -> list[str]:
-    """What the model is, what the calibrator does about it, what would do better, and what to beware of."""
+    """What the model is, what the calibrator does about it, what would do better, and what to beware of.
+
+    `confidence` is the mean one before.
+    """
     if fit.classes == 1:
         return ["There is only one class: no temperature changes anything."]
     if min(fit.n, before.n) < FEW:
@@ -48,14 +54,17 @@ def verdict(
             "The logits say nothing about these labels that an infinite temperature would not say as well.",
             "Check that labels and logits belong together, that labels count from 0 and columns are in their order.",
         ]
-    found = [_state(fit), _effect(before, after, changes, WORDS[method])]
+    found = [_state(fit, before, confidence), _effect(before, after, changes, WORDS[method])]
     if is_wrong_tool(changes):
+        if "on the whole" in found[0].lower():
+            found.insert(1, found[0])
         found[0] = f"Method {method} is the wrong tool here."
         if method == "temperature":
             t = f"T = {fit.temperature:.3g}"
             found[0] = f"By likelihood the best single temperature is {t}, but it is the wrong tool here."
         found.append(
-            "The calibration error grows by more than chance allows: the model errs in more than this can mend."
+            "The calibration error grows by more than chance allows: the model errs in ways that this method cannot "
+            "mend."
         )
     if selection is not None:
         found.append(_compared(selection))
@@ -69,8 +78,8 @@ def _compared(selection: Selection) -> str:
     best, single, nothing = (selection.of(name) for name in (selection.best, "temperature", AS_IT_IS))
     if math.isinf(best.nll):
         return (
-            "In cross-validation every method gives some label a probability of 0: rows that contradict all others "
-            "decide. Look at those whose label the model thinks impossible."
+            "In cross-validation every method is certain of something wrong: without a few of these rows all others "
+            "ask for T = 0. Collect more rows, or fit with a prior on T."
         )
     if nothing.behind <= TWO * nothing.error:
         return (
@@ -103,6 +112,15 @@ def _groups(goodness: GoodnessOfFit) -> list[str]:
     ]
 
 
+def absent_classes(labels: np.ndarray, classes: int) -> list[str]:
+    """What to beware of where some classes have no rows."""
+    absent = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
+    if not len(absent) or classes < 2:
+        return []
+    which = f"Class {absent[0]} has" if len(absent) == 1 else f"{len(absent)} of {classes} classes have"
+    return [f"{which} no rows among those fitted: methods with biases or a matrix learn to rule out what is absent."]
+
+
 def is_wrong_tool(changes: Comparison) -> bool:
     """Whether the calibration error rises beyond chance, and the Brier score does not make up for it."""
     return changes.ece.sign > 0 and changes.brier.sign >= 0
@@ -113,9 +131,18 @@ def few_decide(fit: TemperatureFit) -> bool:
     return bool(fit.standard_error and fit.sandwich_error and fit.sandwich_error > WRONG_BEYOND * fit.standard_error)
 
 
-def _state(fit: TemperatureFit) -> str:
+def _state(fit: TemperatureFit, before: Evaluation, confidence: float | None) -> str:
     low, high = (fit.sandwich_interval if few_decide(fit) else fit.interval) or (0.0, float("inf"))
     t = f"T = {fit.temperature:.3g}"
+    if confidence is not None and (
+        (low > 1 and confidence < before.accuracy.low) or (high < 1 and confidence > before.accuracy.high)
+    ):
+        kind, wish = ("underconfident", "heating") if low > 1 else ("overconfident", "cooling")
+        sure, right = 100 * confidence, 100 * before.accuracy.value
+        return (
+            f"On the whole the model is {kind} ({sure:.3g} % sure, {right:.3g} % right), yet its likelihood "
+            f"asks for {wish} to {t}: a few rows outweigh all others."
+        )
     if low > 1:
         return f"The model is overconfident: too cold, it needs heating to {t}."
     if high < 1:

@@ -22,7 +22,7 @@ SUFFIXES = (".onnx", ".safetensors")
 @click.argument("calibrator", type=options.FILE)
 @click.argument("model", type=options.FILE)
 @click.option("-o", "target", type=options.FILE, metavar="OUT", required=True, help="Where to write the new model.")
-@click.option("--output", metavar="NAME", help="ONNX: the graph's output, where there are several.")
+@click.option("--graph-output", "output", metavar="NAME", help="ONNX: the graph's output, where there are several.")
 @click.option("--weight", metavar="NAME", help="safetensors: the head's weight.  [default: classifier.weight]")
 @click.option(
     "--bias", metavar="NAME", help="safetensors: its bias.  [default: named like the weight, if there is one]"
@@ -52,9 +52,11 @@ def command(
     if kind not in SUFFIXES or target.suffix.lower() != kind:
         raise click.UsageError(f"MODEL and -o must both end in {' or both in '.join(SUFFIXES)}.")
     if kind == ".onnx" and (weight or bias):
-        raise click.UsageError("--weight and --bias are for .safetensors; an ONNX graph is read from its --output.")
+        raise click.UsageError(
+            "--weight and --bias are for .safetensors; an ONNX graph is read from its --graph-output."
+        )
     if kind == ".safetensors" and output:
-        raise click.UsageError("--output is for .onnx; a checkpoint has --weight and --bias.")
+        raise click.UsageError("--graph-output is for .onnx; a checkpoint has --weight and --bias.")
     require_no_input(target, [calibrator, model])
     check_target(target, force=force)
     require_file(model)

@@ -75,7 +75,10 @@ def temperature_table(fit: Any) -> RenderableType:
     if fit.sandwich_interval is not None and few_decide(fit):
         low, high = (number(end, decimals) for end in fit.sandwich_interval)
         table.add_row("  Robust interval", f"{low} to {high}, by the sandwich error: trust this one")
-    if fit.p_value is not None:
+    if fit.sandwich_error and few_decide(fit):
+        p = math.erfc(abs(math.log(fit.temperature)) / (fit.sandwich_error / fit.temperature) / math.sqrt(2))
+        table.add_row("  Against T = 1", f"{chance(p)} (robust, by the sandwich error)")
+    elif fit.p_value is not None:
         table.add_row("  Against T = 1", f"{chance(fit.p_value)} (likelihood ratio)")
     if not fit.converged:
         table.add_row("  Solver", "[bold]did not converge[/]")
