@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
@@ -18,8 +17,8 @@ from logitherm.calibration.stream.reference import as_reference, as_run_length, 
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.calibration.truncated.scaling import TruncatedTemperatureScaling
 from logitherm.gibbs import heat_capacity
-from logitherm.kernels import exponential
 from logitherm.thermometer import TemperatureFit, fit_temperature
+from logitherm.thermometer.intervals import around
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def check_drift(
         both = math.hypot(error, spread)
         excess = max(0.0, abs(math.log(fit.temperature)) - math.log1p(tolerance))
         p_value = math.erfc(excess / both / math.sqrt(2)) if both else float(excess == 0)
-        ends = _around(fit.temperature, both, confidence)
+        ends = around(fit.temperature, both, confidence)
         within = 1 / (1 + tolerance) <= ends[0] and ends[1] <= 1 + tolerance
     changed = _beyond(data, fit, band, dispersion, share) if p_value is None else p_value < share
     drifted = changed or alarm.rows_to_alarm is not None
@@ -205,9 +204,9 @@ def check_drift(
         verdict="drifted" if drifted else "holds" if within else "undecided",
         changed=changed,
         reference_temperature=reference,
-        reference_interval=_around(reference, spread, confidence),
+        reference_interval=around(reference, spread, confidence),
         temperature=needed,
-        interval=None if error is None else _around(needed, error, confidence),
+        interval=None if error is None else around(needed, error, confidence),
         at_bound=fit.at_bound,
         change=fit.temperature,
         change_interval=ends,
@@ -255,9 +254,3 @@ def _beyond(data: Labelled, fit: TemperatureFit, band: tuple[float, float], disp
 
 def _side(change: float) -> str:
     return "hot" if change > 1 else "cold"
-
-
-def _around(temperature: float, error: float, confidence: float) -> tuple[float, float]:
-    """Interval of log T."""
-    factor = float(exponential(min(NormalDist().inv_cdf(0.5 + confidence / 2) * error, 700.0)))
-    return temperature / factor, temperature * factor

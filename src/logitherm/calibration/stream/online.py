@@ -15,7 +15,6 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,9 @@ from logitherm.calibration.stream.grid import grid, optimum
 from logitherm.calibration.stream.reference import as_reference, as_run_length, band_around
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.io import write_whole
-from logitherm.kernels import exponential
 from logitherm.kernels.likelihood import Observed, totals
 from logitherm.thermometer import TemperatureFit
+from logitherm.thermometer.intervals import around
 
 FEW_VALUES = 1 << 12  # below, rows times temperatures at once are quicker than temperature by temperature
 FORMAT = "logitherm.OnlineThermometer/1"
@@ -259,10 +258,7 @@ class OnlineThermometer:
         if not weight > 0:
             raise ValueError(f"logits: must have had a row of positive weight; got {self._n} rows; call update first")
         temperature, error, after, bound = optimum(self._inverse, self._sums)
-        interval = None
-        if error is not None:
-            factor = float(exponential(min(NormalDist().inv_cdf(0.5 + self.confidence / 2) * error, 700.0)))
-            interval = temperature / factor, temperature * factor
+        interval = None if error is None else around(temperature, error, self.confidence)
         middle = len(self._inverse) // 2
         return OnlineTemperature(
             temperature=temperature,
