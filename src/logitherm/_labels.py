@@ -66,6 +66,21 @@ def as_weights(weights: Any, batch_shape: tuple[int, ...]) -> np.ndarray | None:
     return flat
 
 
+def rows_kept(labels: Any, mask: Any, ignore_index: int | None, batch_shape: tuple[int, ...]) -> np.ndarray | None:
+    """Rows that count, bool of the batch shape: True in the mask, and not labelled `ignore_index`; None for all."""
+    keep = None
+    if mask is not None:
+        keep = to_numpy(as_array(mask, "mask"))
+        if keep.dtype != np.bool_ or keep.shape != tuple(batch_shape):
+            raise ValueError(
+                f"mask: must be bool of the batch shape {tuple(batch_shape)}; got {describe(keep)}; True keeps a row"
+            )
+    if ignore_index is not None:
+        counted = to_numpy(as_array(labels, "labels")) != ignore_index
+        keep = counted if keep is None or counted.shape != tuple(batch_shape) else keep & counted
+    return keep
+
+
 def place(row: int, batch_shape: tuple[int, ...]) -> str:
     """A row of a flattened batch in the words of the caller's own shape."""
     if len(batch_shape) < 2:

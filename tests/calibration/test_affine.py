@@ -42,13 +42,75 @@ def test_the_strength_learned_is_that_of_the_prior_the_parameters_come_from():
 def test_a_strength_that_is_given_is_kept():
     seen, _ = simulated(0.5, 0.1, classes=5, rows=300)
     assert VectorScaling(strength=0.5).fit(*seen).strengths_ == (0.5, 0.5)
-    assert StructuredMatrixScaling().fit(*seen).strengths_ == (1.0, 1.0)
+    assert StructuredMatrixScaling(strength=1).fit(*seen).strengths_ == (1.0, 1.0, 1.0)
 
 
-def test_a_matrix_needs_a_strength():
-    seen, _ = simulated(0.5, 0.1, classes=5, rows=300)
-    with pytest.raises(ValueError, match=r"^strength: must be a number for a matrix; got None; 1 is the default$"):
-        StructuredMatrixScaling(strength=None).fit(*seen)
+@pytest.mark.slow
+def test_the_strength_of_a_matrix_is_learned_too():
+    rng = np.random.default_rng(1)
+    (z, labels), (fresh, outcomes) = simulated(0.3, 0.1, classes=10, rows=2000)
+    mixed = rng.normal(size=(10, 10)) / np.sqrt(10)
+    for mix in (0.0, 0.3):
+        labels = (z + mix * z @ mixed + rng.gumbel(size=z.shape)).argmax(axis=1)
+        outcomes = (fresh + mix * fresh @ mixed + rng.gumbel(size=fresh.shape)).argmax(axis=1)
+        of = {
+            s: nll(StructuredMatrixScaling(strength=s).fit(z, labels).transform(fresh), outcomes)
+            for s in (None, 0.1, 1.0, 10.0)
+        }
+        assert of.pop(None) < min(of.values()) + 2e-3
+
+
+def test_blunders_weaken_what_is_learned():
+    seen, (z, labels) = simulated(0, 0.1, classes=10, rows=2000)
+    rng = np.random.default_rng(1)
+    blunders = rng.random(2000) < 0.05
+    seen[1][blunders] = rng.integers(10, size=blunders.sum())
+    of = {s: nll(VectorScaling(strength=s).fit(*seen).transform(z), labels) for s in (None, 0.0, 1.0)}
+    assert of[None] < min(of[0.0], of[1.0]) + 1e-3
+
+
+def test_a_constant_added_to_a_column_changes_no_scale():
+    """Biases without a prior take it up, and scales turn about the mean logit of their class."""
+    (z, labels), _ = simulated(0.3, 0.1, classes=5, rows=3000)
+    moved = z + np.array([0.0, 0.3, -0.5, 0.1, 0.2])
+    of = [VectorScaling().fit(x, labels) for x in (z, moved)]
+    np.testing.assert_allclose(of[0].relative_scale_, of[1].relative_scale_, atol=0.05)
+
+
+@pytest.mark.parametrize("family", [BiasCorrectedTemperatureScaling, VectorScaling, StructuredMatrixScaling])
+def test_no_temperature_is_negative(family):
+    """Within a class the scores point away from the label; class frequencies make up for it with one temperature."""
+    rng = np.random.default_rng(0)
+    score = rng.normal(2, 1, size=2000)
+    labels = (rng.random(2000) < 1 / (1 + np.exp(0.5 * score - 3))).astype(int)
+    z = np.stack([np.zeros(2000), score], axis=1)
+    fitted = family().fit(z, labels)
+    assert fitted.temperature_ > 0
+    if family is BiasCorrectedTemperatureScaling:
+        assert fitted.at_bound_ == "infinite"
+        np.testing.assert_allclose(fitted.predict_proba(z[:1])[0, 1], labels.mean(), atol=1e-3)
+
+
+@pytest.mark.parametrize("family", [BiasCorrectedTemperatureScaling, VectorScaling, StructuredMatrixScaling])
+def test_rows_that_biases_separate(family):
+    rng = np.random.default_rng(0)
+    score = rng.normal(2, 1, size=500)
+    score = score[np.abs(score - 2) > 0.1]
+    z, labels = np.stack([np.zeros(len(score)), score], axis=1), (score > 2).astype(int)
+    fitted = family().fit(z, labels)
+    assert set(fitted.strengths_) == {1.0} and 0 < fitted.temperature_ < np.inf
+    assert fitted.score(z, labels) > 0.98
+    with pytest.raises(ValueError, match=r"^labels: must overlap; a bias for every class separates them perfectly"):
+        family(strength=0).fit(z, labels)
+
+
+def test_a_class_without_rows_needs_a_penalty():
+    (z, labels), _ = simulated(0.5, 0.1, classes=5, rows=300)
+    z = z[labels != 3]
+    labels = labels[labels != 3]
+    assert VectorScaling().fit(z, labels).bias_[3] < 0
+    with pytest.raises(ValueError, match=r"^labels: must have every class .*; class 3 has no rows \(1 such in all\)"):
+        VectorScaling(strength=0).fit(z, labels)
 
 
 def test_a_file_keeps_that_the_strength_was_learned(tmp_path):

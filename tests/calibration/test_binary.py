@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from logitherm import TemperatureScaling, softmax
+from logitherm.calibration import load_calibrator
 from logitherm.calibration.binary import PlattScaling, binary_logits
 
 
@@ -93,9 +96,47 @@ def test_torch_and_files(tmp_path):
     np.testing.assert_allclose(p.numpy(), PlattScaling().fit(X, Y).predict_proba(X), rtol=1e-9)
     found.save(tmp_path / "c.json")
     np.testing.assert_array_equal(PlattScaling.load(tmp_path / "c.json").predict_proba(X), found.predict_proba(X))
+    assert isinstance(load_calibrator(tmp_path / "c.json"), PlattScaling)
     (tmp_path / "d.json").write_text("{}")
-    with pytest.raises(ValueError, match="must be saved by PlattScaling"):
+    with pytest.raises(ValueError, match="must be a calibrator saved by PlattScaling"):
         PlattScaling.load(tmp_path / "d.json")
+
+
+def test_it_is_a_classifier_of_scikit_learn():
+    found = clone(PlattScaling(strength=1.0)).fit(X, Y)
+    assert found.score(X, Y) == pytest.approx((found.predict(X) == Y).all(axis=1).mean())
+    frame = found.set_output(transform="pandas").transform(pandas.DataFrame(X, columns=["cat", "dog", "owl"]))
+    assert frame.columns.tolist() == ["x0", "x1", "x2"]
+
+
+@pytest.mark.parametrize("always", [0, 1])
+def test_a_label_that_is_always_the_same_needs_a_prior(always):
+    y = Y.copy()
+    y[:, 1] = always
+    with pytest.raises(
+        ValueError, match=rf"^labels: must be both 0 and 1 .* label 1 is always {always}; give strength=1"
+    ):
+        PlattScaling().fit(X, y)
+    p = PlattScaling(strength=1.0).fit(X, y).predict_proba(X)[:, 1]
+    assert np.abs(p - always).mean() < 0.01 and np.isfinite(np.log(p)).all()
+
+
+def test_a_label_that_a_bias_separates_needs_a_prior():
+    y = Y.copy()
+    y[:, 2] = X[:, 2] > 1
+    with pytest.raises(ValueError, match=r"^labels: must overlap; .* give strength=1 \(label 2\)$"):
+        PlattScaling().fit(X, y)
+    found = PlattScaling(strength=1.0).fit(X, y)
+    assert 0 < found.temperatures_[2] < math.inf and found.at_bounds_ == [None, None, None]
+
+
+def test_no_temperature_is_negative():
+    rng = np.random.default_rng(0)
+    x = rng.normal(2, 1, size=2000)
+    y = (rng.random(2000) < 1 / (1 + np.exp(0.5 * x - 3))).astype(int)
+    found = PlattScaling().fit(x, y)
+    assert found.temperatures_.tolist() == [math.inf] and found.at_bounds_ == ["infinite"]
+    np.testing.assert_allclose(found.predict_proba(x), y.mean(), atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -231,3 +231,20 @@ def test_bad_input_is_named(family, spoil, message):
 def test_weights_that_are_all_zero_are_refused(family):
     with pytest.raises(ValueError, match="weights: must not all be zero"):
         family().fit(LOGITS, LABELS, sample_weight=np.zeros(len(LABELS)))
+
+
+@FAMILIES
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_rows_that_are_masked_or_ignored_do_not_count(family, kind):
+    z, labels, weights = LOGITS.copy(), LABELS.copy(), np.linspace(1, 2, len(LABELS))
+    mask = np.arange(len(labels)) % 3 > 0
+    z[~mask] = np.nan
+    kept = family().fit(z[mask], labels[mask], weights[mask])
+    labels[~mask] = -100
+    if kind == "torch":
+        z, labels, mask = torch.from_numpy(z), torch.from_numpy(labels), torch.from_numpy(mask)
+    for options in ({"mask": mask}, {"ignore_index": -100}):
+        fitted = family().fit(z, labels, weights, **options)
+        np.testing.assert_allclose(fitted.predict_proba(LOGITS), kept.predict_proba(LOGITS), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"^mask: must be bool of the batch shape \(1500,\); got .*True keeps a row"):
+        family().fit(z, labels, mask=mask[:-1])

@@ -119,3 +119,14 @@ def test_errors_of_groups_that_do_not_differ_are_those_of_the_common_temperature
         if fitted.deviation_ == 0:
             np.testing.assert_allclose(fitted.errors_, due, rtol=1e-9)
         assert fitted.errors_.min() > 0.5 * due
+
+
+def test_rows_that_are_left_out_keep_their_groups_from_the_others():
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(900, 4))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    groups = np.arange(900) % 3
+    mask = rng.random(900) < 0.7
+    masked = GroupTemperatureScaling().fit(z, labels, groups=groups, mask=mask)
+    kept = GroupTemperatureScaling().fit(z[mask], labels[mask], groups=groups[mask])
+    np.testing.assert_array_equal(masked.temperatures_, kept.temperatures_)

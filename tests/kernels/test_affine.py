@@ -34,7 +34,11 @@ def test_the_value(mapped, ran):
 
 @each_map
 def test_slopes_and_curvatures(mapped):
-    slopes, bends = cross_entropy(Z, LABELS, WEIGHTS, mapped)[1], curvatures(Z, WEIGHTS, mapped)
+    slopes = cross_entropy(Z, LABELS, WEIGHTS, mapped)[1]
+    model, _ = curvatures(Z, LABELS, WEIGHTS, mapped)
+    pivot = np.zeros_like(model.first)
+    pairs = model.about(pivot)
+    bends = Affine(pairs if mapped.matrix is None else np.diagonal(pairs), model.zeroth, pairs)
     step = 1e-4
     for name in ("scale", "bias", *(["matrix"] if mapped.matrix is not None else [])):
         for index in np.ndindex(getattr(mapped, name).shape):
@@ -48,6 +52,26 @@ def test_slopes_and_curvatures(mapped):
             bend = (at(step) - 2 * at(0) + at(-step)) / step**2
             assert getattr(slopes, name)[index] == pytest.approx(slope, rel=1e-6, abs=1e-6)
             assert getattr(bends, name)[index] == pytest.approx(bend, rel=1e-3, abs=1e-3)
+
+
+@each_map
+def test_curvatures_about_a_pivot_are_those_of_moved_logits(mapped):
+    pivot = RNG.normal(size=K)
+    bias = mapped.bias + mapped.scale * pivot + (0 if mapped.matrix is None else mapped.matrix @ pivot)
+    moved = curvatures(Z - pivot, LABELS, WEIGHTS, mapped._replace(bias=bias))
+    for here, there in zip(curvatures(Z, LABELS, WEIGHTS, mapped), moved):
+        wide = pivot if mapped.matrix is None else np.tile(pivot, (K, 1))
+        np.testing.assert_allclose(here.about(wide), there.second, rtol=1e-9)
+
+
+@each_map
+def test_squared_slopes_of_the_rows(mapped):
+    _, squares = curvatures(Z, LABELS, WEIGHTS, mapped)
+    expected = np.zeros(K)
+    for i in range(N):
+        one = slice(i, i + 1)
+        expected += WEIGHTS[i] * cross_entropy(Z[one], LABELS[one], np.ones(1), mapped)[1].bias ** 2
+    np.testing.assert_allclose(squares.zeroth, expected, rtol=1e-10)
 
 
 def test_forbidden_states_stay_so():

@@ -7,12 +7,10 @@ With T the temperature and a_k = 1 / T wherever no class asks for another:
     VectorScaling                     u_k = a_k z_k + b_k
     StructuredMatrixScaling           u_k = a_k z_k + sum_j M_kj z_j + b_k
 
-T is free; biases, relative deviations of a_k from 1 / T and off-diagonal entries are ridge-penalised. With the strength
-1 of Berta et al. (2025) these are normal priors of variance 1/(2K), 1/(2K) and 1/(2K(K-1)), K the number of classes.
-Biases and scales may learn theirs from the data. Simulated with K = 10 and 100 (2000 and 5000 rows; biases and scales
-that spread by 0 to 0.5) that came within 0.0001 nats of the better of no penalty and strength 1 or below it in all 16
-cases, where strength 1 cost up to 0.23 and no penalty up to 0.02. A matrix keeps a strength of 1: there the diagonal
-of the curvature counts too many parameters as determined, and learning gained up to 0.04 but cost up to 0.005.
+T is free; biases, relative deviations of a_k from 1 / T and off-diagonal entries are ridge-penalised
+(`affine_search.py` says how, and about which pivots). Strength 1, as Berta et al. (2025) have it, is normal priors of
+variance 1/(2K), 1/(2K) and 1/(2K(K-1)), K the number of classes; by default every kind of parameter learns its own
+from the data.
 """
 
 from __future__ import annotations
@@ -21,24 +19,18 @@ import math
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.optimize import minimize
 
 from logitherm._array import Array, like, namespace
 from logitherm._labels import as_labels, as_weights
+from logitherm.calibration.affine_search import AffineSearch
 from logitherm.calibration.base import Calibrator, number, numbers, temperature_and_bound, whole_number
 from logitherm.calibration.rows import possible
 from logitherm.calibration.temperature_scaling import heated
 from logitherm.gibbs import log_softmax
-from logitherm.kernels.affine import Affine, cross_entropy, curvatures
+from logitherm.kernels.affine import Affine
 from logitherm.thermometer import fit_temperature
 
-TOLERANCE = 1e-10  # relative change of the objective at which the search ends
-MOST_STEPS = 500
-MOST_ROUNDS = 5  # of learning the strengths
-COARSE = 1e-7  # as TOLERANCE, while they are learned
-SETTLED = 0.2  # change of their logarithms that is none
-FARTHEST = 1e6  # from strength 1, either way
-KEPT_STEPS = 20  # of the quasi-Newton method
+LEAST_SCALE = 1e-6  # relative to 1 / T, at which there is none
 
 
 class _AffineScaling(Calibrator):
@@ -53,8 +45,6 @@ class _AffineScaling(Calibrator):
         self.zero_labels = zero_labels
 
     def _fit(self, z: Array, labels: np.ndarray, weights: Any) -> None:
-        if self.strength is None and self._has_matrix:
-            raise ValueError("strength: must be a number for a matrix; got None; 1 is the default")
         if self.strength is not None and not 0 <= self.strength < math.inf:
             raise ValueError(f"strength: must be finite and at least 0; got {self.strength}; leave it out")
         z = self._features(z)
@@ -70,85 +60,39 @@ class _AffineScaling(Calibrator):
                 "logits: must be finite for a matrix, which mixes the columns; got -inf; use VectorScaling"
             )
         self.at_bound_, self.n_ = fit.at_bound, fit.n
-        k = z.shape[1]
-        nothing = Affine(np.zeros(k), np.zeros(k), np.zeros((k, k)) if self._has_matrix else None)
         if fit.at_bound == "zero":  # nothing is left to explain
-            self._adopt(0.0, nothing._replace(scale=np.ones(k)), 0)
-        elif fit.at_bound == "infinite":
-            found, steps = self._search(z, y, w, math.inf, nothing)
-            self._adopt(math.inf, found._replace(scale=np.ones(k), matrix=nothing.matrix), steps)
-        else:
-            self._adopt(fit.temperature, *self._search(z, y, w, fit.temperature, nothing))
+            k = z.shape[1]
+            self._adopt(0.0, Affine(np.ones(k), np.zeros(k), np.zeros((k, k)) if self._has_matrix else None), 0)
+            return
+        self._require_optimum(y, w, z.shape[1])
+        if fit.at_bound is None:
+            search = AffineSearch(z, y, w, fit.temperature, self._has_scale, self._has_matrix)
+            relative, self.strengths_ = search.run(self.strength)
+            if self.strength == 0 and search.is_separated():
+                raise ValueError(
+                    "labels: must overlap; a bias for every class separates them perfectly, so that neither T nor the "
+                    "biases have an optimum; give strength=1"
+                )
+            if relative.scale.mean() > LEAST_SCALE:
+                self._adopt(fit.temperature, relative, search.passes)
+                return
+            self.at_bound_ = "infinite"  # beside their biases the logits have no signal, or point away
+        search = AffineSearch(z, y, w, math.inf, self._has_scale, self._has_matrix)
+        relative, self.strengths_ = search.run(self.strength)
+        nothing = None if relative.matrix is None else np.zeros_like(relative.matrix)
+        self._adopt(math.inf, relative._replace(scale=np.ones(z.shape[1]), matrix=nothing), search.passes)
+
+    def _require_optimum(self, labels: np.ndarray, weights: np.ndarray, classes: int) -> None:
+        """Without a penalty the bias of a class without rows falls for ever."""
+        absent = np.flatnonzero(np.bincount(labels, weights, classes) == 0)
+        if self.strength == 0 and len(absent):
+            raise ValueError(
+                f"labels: must have every class where nothing restrains the biases; class {absent[0]} has no rows "
+                f"({len(absent)} such in all); give strength=1, or leave its column out"
+            )
 
     def _features(self, z: Array) -> Array:
         return z
-
-    def _search(
-        self, z: Array, labels: np.ndarray, weights: np.ndarray, temperature: float, nothing: Affine
-    ) -> tuple[Affine, int]:
-        """Parameters relative to the temperature, (1 + s + v_k) z_k / T + ..., and passes over the rows.
-
-        The quasi-Newton search runs in units in which the second derivatives at its start are 1.
-        """
-        k = len(nothing.bias)
-        x = np.zeros_like(self._pack(0.0, *(np.zeros_like(v) if v is not None else None for v in nothing)))
-        blocks = [slice(1 + i * k, 1 + (i + 1) * k) for i in range(1 + self._has_scale)]
-        unit_precision = np.where(np.arange(len(x)) > 0, 2.0 * k, 0.0)
-        unit_precision[1 + 2 * k :] *= k - 1
-        precision = unit_precision * (1.0 if self.strength is None else self.strength)
-        factor = 1 / temperature
-
-        def mapped(x: np.ndarray) -> Affine:
-            s, scale, bias, matrix = self._unpack(x, k)
-            return Affine(factor * (1 + s + scale), bias, None if matrix is None else factor * matrix)
-
-        def packed(slopes: Affine, power: int) -> np.ndarray:
-            scale = slopes.scale * factor**power
-            matrix = None if slopes.matrix is None else slopes.matrix * factor**power
-            return self._pack(scale.sum(), scale, slopes.bias, matrix)
-
-        def best(x: np.ndarray, tolerance: float) -> Any:
-            unit = 1 / np.sqrt(curvature + precision + 1e-12)
-
-            def objective(y: np.ndarray) -> tuple[float, np.ndarray]:
-                nll, slopes = cross_entropy(z, labels, weights, mapped(y * unit))
-                slope = packed(slopes, 1) + precision * y * unit
-                return nll + 0.5 * float(precision @ (y * unit) ** 2), slope * unit
-
-            options = {"maxiter": MOST_STEPS, "maxcor": KEPT_STEPS, "ftol": tolerance, "gtol": 1e-4}
-            found = minimize(objective, x / unit, jac=True, method="L-BFGS-B", options=options)
-            return found.x * unit, int(found.nfev)
-
-        curvature, passes = packed(curvatures(z, weights, mapped(x)), 2), 0
-        for _ in range(MOST_ROUNDS if self.strength is None else 0):
-            x, more = best(x, COARSE)
-            curvature, passes = packed(curvatures(z, weights, mapped(x)), 2), passes + more
-            before = precision.copy()
-            for block in blocks:
-                precision[block] = _likeliest_precision(x[block], curvature[block], precision[block], unit_precision[1])
-            if np.abs(np.log(precision[1:] / before[1:])).max() < SETTLED:
-                break
-        x, more = best(x, TOLERANCE)
-        self.strengths_ = tuple(float(precision[block.start] / unit_precision[1]) for block in blocks)
-        s, scale, bias, matrix = self._unpack(x, k)
-        return Affine(1 + s + scale, bias, matrix), passes + more
-
-    def _pack(self, s: float, scale: Any, bias: Any, matrix: Any) -> np.ndarray:
-        """Parameters as one array: s, b, and v and M (without its diagonal) where there are such."""
-        parts = [np.array([s]), bias]
-        if self._has_scale:
-            parts.append(scale)
-        if self._has_matrix:
-            parts.append(matrix[~np.eye(len(bias), dtype=bool)])
-        return np.concatenate(parts)
-
-    def _unpack(self, x: np.ndarray, k: int) -> tuple[float, np.ndarray, np.ndarray, np.ndarray | None]:
-        scale = x[1 + k : 1 + 2 * k] if self._has_scale else np.zeros(k)
-        matrix = None
-        if self._has_matrix:
-            matrix = np.zeros((k, k))
-            matrix[~np.eye(k, dtype=bool)] = x[1 + 2 * k :]
-        return float(x[0]), scale, x[1 : 1 + k], matrix
 
     def _adopt(self, temperature: float, relative: Affine, iterations: int) -> None:
         """Public attributes from parameters relative to a temperature."""
@@ -198,13 +142,6 @@ class _AffineScaling(Calibrator):
         self.strength = None if values["strength"] is None else number(values["strength"], 0)
 
 
-def _likeliest_precision(x: np.ndarray, curvature: np.ndarray, precision: np.ndarray, unit: float) -> float:
-    """Of normal priors under which x is most probable: the number of determined parameters over their squares."""
-    determined = float((curvature / (curvature + precision)).sum())
-    squares = max(float(x @ x), np.finfo(np.float64).tiny)
-    return min(max(determined / squares, unit / FARTHEST), unit * FARTHEST)
-
-
 class BiasCorrectedTemperatureScaling(_AffineScaling):
     """One temperature and a bias for every class: u_k = z_k / T + b_k.
 
@@ -229,7 +166,8 @@ class BiasCorrectedTemperatureScaling(_AffineScaling):
         Where one temperature alone has no optimum in between: at "zero" nothing else is fitted, at "infinite" only the
         biases, which are then the logarithms of the class frequencies.
     strengths_ : tuple of float
-        The strength, given or learned: of the biases, and in `VectorScaling` of the scales. Only after a search.
+        The strength, given or learned: of the biases, of the scales and of the matrix, where there are such. Only after
+        a search. 1 where the rows can be separated perfectly, so that nothing tells how strong it should be.
     iterations_, n_ : int
         Passes over the rows of the search, and rows.
 
@@ -303,9 +241,9 @@ class StructuredMatrixScaling(_AffineScaling):
 
     Parameters
     ----------
-    strength : float
+    strength : float, optional
         Of the ridge penalty: as in `VectorScaling`, and for every M_kj (relative to 1 / T) a normal prior of variance
-        1 / (2 K (K - 1) strength).
+        1 / (2 K (K - 1) strength). Learned from the data unless given.
     zero_labels : "raise" or "exclude"
         What to do with rows whose label has logit -inf.
 
@@ -313,7 +251,7 @@ class StructuredMatrixScaling(_AffineScaling):
     ----------
     matrix_ : array, shape (classes, classes)
         M_kj T, with a diagonal of zeros.
-    temperature_, relative_scale_, bias_, at_bound_, iterations_, n_
+    temperature_, relative_scale_, bias_, at_bound_, strengths_, iterations_, n_
         As in `VectorScaling`.
 
     References
@@ -335,9 +273,6 @@ class StructuredMatrixScaling(_AffineScaling):
 
     _has_scale = True
     _has_matrix = True
-
-    def __init__(self, *, strength: float = 1.0, zero_labels: str = "raise") -> None:
-        super().__init__(strength=strength, zero_labels=zero_labels)
 
 
 class DirichletCalibration(StructuredMatrixScaling):

@@ -27,14 +27,58 @@ from logitherm._array import (
     to_numpy,
 )
 from logitherm._json import plain
+from logitherm._labels import as_weights, rows_kept
 from logitherm.gibbs import softmax
 from logitherm.io import write_whole
 from logitherm.io.errors import ENCODE
 
 Self = TypeVar("Self", bound="Calibrator")
+AnySaved = TypeVar("AnySaved", bound="Saved")
 
 
-class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class Saved:
+    """An estimator that can be written to a file as JSON and read back; a family gives `_values` and `_set`."""
+
+    n_features_in_: int
+    provenance_: dict[str, Any] | None = None  # where it comes from, in its file; `calibrate` says it
+
+    def _values(self) -> dict[str, Any]:
+        """The fitted attributes for JSON."""
+        raise NotImplementedError
+
+    def _set(self, values: dict[str, Any]) -> None:
+        """The inverse of `_values`; KeyError, TypeError or ValueError where these cannot be."""
+        raise NotImplementedError
+
+    @classmethod
+    def _format(cls) -> str:
+        return f"logitherm.{cls.__name__}/1"
+
+    def to_json(self) -> str:
+        """The fitted calibrator as JSON."""
+        check_is_fitted(self)
+        values = {"format": self._format(), **self._values(), "classes": self.n_features_in_}
+        if self.provenance_ is not None:
+            values["provenance"] = self.provenance_
+        return json.dumps(plain(values), indent=2, allow_nan=False) + "\n"
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write `to_json` to a file, whole or not at all; an existing file only with `force`."""
+        write_whole(path, self.to_json().encode(), force=force)
+
+    @classmethod
+    def load(cls: type[AnySaved], path: str | os.PathLike[str]) -> AnySaved:
+        """The calibrator that `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            A file that is not a calibrator of this format, or holds impossible values.
+        """
+        return read_calibrator(path, (cls,))
+
+
+class Calibrator(Saved, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """A map from logits (rows, classes) to calibrated logits, fitted to held-out labels.
 
     Columns are classes, not features. A family gives four methods: `_fit`, `_calibrated`, `_values`, `_set`.
@@ -47,23 +91,34 @@ class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEs
     __metadata_request__predict: ClassVar = {"logits": UNUSED}
     __metadata_request__predict_proba: ClassVar = {"logits": UNUSED}
     classes_: np.ndarray
-    n_features_in_: int
-    provenance_: dict[str, Any] | None = None  # where it comes from, in its file; `calibrate` says it
 
-    def fit(self: Self, logits: Any, labels: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self: Self,
+        logits: Any,
+        labels: Any,
+        sample_weight: Any = None,
+        *,
+        mask: Any = None,
+        ignore_index: int | None = None,
+    ) -> Self:
         """Fit to logits (n, classes) and labels (n,), integers or other whole numbers.
+
+        Rows count where `mask` (n,) is True and the label is not `ignore_index`; `sample_weight` (n,) counts a row as
+        so many.
 
         Raises
         ------
         TypeError, ValueError
             As `logitherm.fit_temperature`.
         """
-        z, y = self._start(logits, labels)
-        self._fit(z, y, sample_weight)
+        z, y, weights, _ = self._start(logits, labels, sample_weight, mask, ignore_index)
+        self._fit(z, y, weights)
         return self
 
-    def _start(self, logits: Any, labels: Any) -> tuple[Array, np.ndarray]:
-        """Guard what comes to a fit, and take the classes from it."""
+    def _start(
+        self, logits: Any, labels: Any, sample_weight: Any, mask: Any, ignore_index: int | None
+    ) -> tuple[Array, np.ndarray, Any, np.ndarray | slice]:
+        """Guard what comes to a fit, take the classes from it, and give the rows that count, and which they are."""
         self.provenance_ = None
         z = self._rows(logits, fitting=True)
         y = _column(labels)
@@ -73,7 +128,13 @@ class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEs
                 f"{y.max()}; a single score x stands for the logits (0, x)"
             )
         self.classes_, self.n_features_in_ = np.arange(z.shape[1]), int(z.shape[1])
-        return z, y
+        keep = rows_kept(y, mask, ignore_index, (len(z),))
+        if keep is None:
+            return z, y, sample_weight, slice(None)
+        if sample_weight is not None:
+            as_weights(sample_weight, keep.shape)
+            sample_weight = to_numpy(sample_weight)[keep]
+        return z[keep], y[keep], sample_weight, keep
 
     def _fit(self, z: Array, labels: np.ndarray, weights: Any) -> None:
         """Set the fitted attributes from logits of any floating type, whose values are not yet checked."""
@@ -81,14 +142,6 @@ class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEs
 
     def _calibrated(self, z: Array) -> Array:
         """Calibrated logits of sound ones in the compute dtype."""
-        raise NotImplementedError
-
-    def _values(self) -> dict[str, Any]:
-        """The fitted attributes for JSON."""
-        raise NotImplementedError
-
-    def _set(self, values: dict[str, Any]) -> None:
-        """The inverse of `_values`; KeyError, TypeError or ValueError where these cannot be."""
         raise NotImplementedError
 
     def _rows(self, logits: Any, *, fitting: bool = False) -> Array:
@@ -134,35 +187,8 @@ class Calibrator(ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEs
         z = self._rows(logits)
         return namespace(z).argmax(z if self.keeps_predictions else self._calibrated(as_logits(z)), axis=-1)
 
-    @classmethod
-    def _format(cls) -> str:
-        return f"logitherm.{cls.__name__}/1"
 
-    def to_json(self) -> str:
-        """The fitted calibrator as JSON."""
-        check_is_fitted(self)
-        values = {"format": self._format(), **self._values(), "classes": self.n_features_in_}
-        if self.provenance_ is not None:
-            values["provenance"] = self.provenance_
-        return json.dumps(plain(values), indent=2, allow_nan=False) + "\n"
-
-    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write `to_json` to a file, whole or not at all; an existing file only with `force`."""
-        write_whole(path, self.to_json().encode(), force=force)
-
-    @classmethod
-    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
-        """The calibrator that `save` wrote.
-
-        Raises
-        ------
-        ValueError
-            A file that is not a calibrator of this format, or holds impossible values.
-        """
-        return read_calibrator(path, (cls,))
-
-
-def read_calibrator(path: str | os.PathLike[str], families: tuple[type[Self], ...]) -> Self:
+def read_calibrator(path: str | os.PathLike[str], families: tuple[type[AnySaved], ...]) -> AnySaved:
     """The calibrator of one of these families in a file."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -172,7 +198,8 @@ def read_calibrator(path: str | os.PathLike[str], families: tuple[type[Self], ..
             raise ValueError(f"format is not {' or '.join(family._format() for family in families)}")
         self = family()
         self.n_features_in_ = whole_number(values["classes"])
-        self.classes_ = np.arange(self.n_features_in_)
+        if isinstance(self, Calibrator):
+            self.classes_ = np.arange(self.n_features_in_)
         self._set(values)
         self.provenance_ = values.get("provenance")
     except (KeyError, TypeError, ValueError, RecursionError) as error:

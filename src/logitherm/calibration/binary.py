@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from logitherm._array import Array, as_array, as_logits, describe, dtype_name, like, namespace, silent, to_numpy
 from logitherm._labels import as_weights
 from logitherm.calibration.affine import BiasCorrectedTemperatureScaling
-from logitherm.calibration.base import numbers, whole_number
+from logitherm.calibration.base import Saved, number, numbers, or_infinite, whole_number
 from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.gibbs import softmax
-from logitherm.io import write_whole
 from logitherm.kernels.reference import over
 
-FORMAT = "logitherm.PlattScaling/1"
 MISSING = -1
 
 
@@ -51,7 +46,7 @@ def binary_logits(scores: Array) -> Array:
     return xp.stack([xp.zeros_like(x), x], axis=-1)
 
 
-class PlattScaling(TransformerMixin, BaseEstimator):
+class PlattScaling(Saved, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """For every label its own temperature and bias: P(label) = sigmoid(x / T + b).
 
     For heads with one score a label: binary (scores (n,)) and multi-label (n, labels). With `bias=False` a temperature
@@ -65,7 +60,8 @@ class PlattScaling(TransformerMixin, BaseEstimator):
     bias : bool
         Whether to fit b.
     strength : float
-        Of a normal prior of variance 1 / (2 strength) on b, for labels with few rows; 0 for none.
+        Of a normal prior of variance 1 / (2 strength) on b, for labels with few rows, and for those without positive or
+        without negative ones, which need it; 0 for none.
 
     Attributes
     ----------
@@ -99,7 +95,8 @@ class PlattScaling(TransformerMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            Scores that are not floating or not finite; labels of another shape or value; a label without rows.
+            Scores that are not floating or not finite; labels of another shape or value; a label without rows; with a
+            bias and no prior on it, a label that is always the same or whose rows the bias separates.
         """
         x, _ = self._columns(scores)
         y = to_numpy(as_array(labels, "labels"))
@@ -124,11 +121,21 @@ class PlattScaling(TransformerMixin, BaseEstimator):
                 raise ValueError(f"labels: every label needs rows; label {j} has none; leave its column out")
             self._fit_one(j, x[rows, j], y[rows, j], None if weights is None else weights[rows])
         self.n_features_in_ = x.shape[1]
+        self.provenance_ = None
         return self
 
     def _fit_one(self, j: int, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> None:
         family = BiasCorrectedTemperatureScaling(strength=self.strength) if self.bias else TemperatureScaling()
-        fitted = family.fit(binary_logits(x), y, weights)
+        seen = np.unique(y if weights is None else y[weights > 0])
+        if self.bias and self.strength == 0 and len(seen) == 1:
+            raise ValueError(
+                f"labels: must be both 0 and 1 where nothing restrains the bias; label {j} is always {seen[0]}; "
+                "give strength=1, pass bias=False, or leave its column out"
+            )
+        try:
+            fitted = family.fit(binary_logits(x), y, weights)
+        except ValueError as error:
+            raise ValueError(f"{error} (label {j})") from error
         self.temperatures_[j], self.n_[j] = fitted.temperature_, len(y)
         self.at_bounds_.append(fitted.at_bound_)
         if self.bias:
@@ -176,11 +183,8 @@ class PlattScaling(TransformerMixin, BaseEstimator):
         u = self.transform(scores)
         return namespace(u).astype(u > 0, namespace(u).int64)
 
-    def to_json(self) -> str:
-        """The fitted scaling as JSON; an infinite T is null."""
-        check_is_fitted(self)
-        values = {
-            "format": FORMAT,
+    def _values(self) -> dict[str, Any]:
+        return {
             "temperatures": [t if t < math.inf else None for t in self.temperatures_.tolist()],
             "biases": self.biases_.tolist(),
             "at_bounds": self.at_bounds_,
@@ -188,35 +192,12 @@ class PlattScaling(TransformerMixin, BaseEstimator):
             "bias": self.bias,
             "strength": self.strength,
         }
-        return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
-    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write `to_json` to a file, whole or not at all; an existing file only with `force`."""
-        write_whole(path, self.to_json().encode(), force=force)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> PlattScaling:
-        """The scaling that `save` wrote.
-
-        Raises
-        ------
-        ValueError
-            A file that is not one, or holds impossible values.
-        """
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-            if not isinstance(values, dict) or values.get("format") != FORMAT:
-                raise ValueError(f"format is not {FORMAT}")
-            self = cls(bias=bool(values["bias"]), strength=float(values["strength"]))
-            count = len(values["temperatures"])
-            known = [math.inf if t is None else t for t in values["temperatures"]]
-            self.temperatures_ = np.array([t if t == math.inf else numbers([t], 1)[0] for t in known])
-            if self.temperatures_.min() < 0:
-                raise ValueError(f"temperature {self.temperatures_.min()}")
-            self.biases_ = numbers(values["biases"], count)
-            self.at_bounds_, self.n_ = list(values["at_bounds"]), np.array([whole_number(n) for n in values["n"]])
-            self.n_features_in_ = count
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise ValueError(f"{os.fspath(path)}: must be saved by PlattScaling ({reason}); save it again") from error
-        return self
+    def _set(self, values: dict[str, Any]) -> None:
+        count = self.n_features_in_
+        self.temperatures_ = np.array([or_infinite(t) for t in values["temperatures"]])
+        self.biases_ = numbers(values["biases"], count)
+        self.at_bounds_, self.n_ = list(values["at_bounds"]), np.array([whole_number(n) for n in values["n"]])
+        if not count == len(self.temperatures_) == len(self.at_bounds_) == len(self.n_):
+            raise ValueError(f"{len(self.temperatures_)} temperatures for {count} labels")
+        self.bias, self.strength = bool(values["bias"]), number(values["strength"], 0)

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.stats import chi2
 from sklearn.utils.validation import check_is_fitted
 
-from logitherm._array import Array, as_logits, like, namespace
+from logitherm._array import Array, as_array, as_logits, like, namespace
 from logitherm.calibration.base import Calibrator, number, or_infinite, whole_number
 from logitherm.calibration.rows import Labelled, as_groups, labelled, likelihoods, possible
 from logitherm.calibration.temperature_scaling import heated
@@ -76,18 +76,28 @@ class GroupTemperatureScaling(Calibrator):
         self.zero_labels = zero_labels
 
     def fit(
-        self, logits: Any, labels: Any, sample_weight: Any = None, *, groups: Any = None
+        self,
+        logits: Any,
+        labels: Any,
+        sample_weight: Any = None,
+        *,
+        groups: Any = None,
+        mask: Any = None,
+        ignore_index: int | None = None,
     ) -> GroupTemperatureScaling:
         """Fit to logits (n, classes), labels (n,) and groups (n,), integers or strings; without groups all are one.
+
+        Other arguments are those of every calibrator.
 
         Raises
         ------
         TypeError, ValueError
             As `logitherm.fit_temperature`; groups of another length.
         """
-        z, y = self._start(logits, labels)
-        group = np.zeros(len(z), dtype=np.int64) if groups is None else as_groups(groups, len(z))
-        self._fit_groups(z, y, sample_weight, group)
+        z, y, weights, keep = self._start(logits, labels, sample_weight, mask, ignore_index)
+        n = len(as_array(logits, "logits"))
+        group = np.zeros(n, dtype=np.int64) if groups is None else as_groups(groups, n)
+        self._fit_groups(z, y, weights, group[keep])
         return self
 
     def _fit_groups(self, z: Array, labels: np.ndarray, weights: Any, group: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from logitherm.calibration.affine import (
     VectorScaling,
 )
 from logitherm.calibration.base import Calibrator, read_calibrator
+from logitherm.calibration.binary import PlattScaling
 from logitherm.calibration.ensemble import EnsembleTemperatureScaling
 from logitherm.calibration.entropy import EntropyTemperatureScaling
 from logitherm.calibration.group import GroupTemperatureScaling
@@ -61,7 +62,7 @@ BASELINES = ("sigmoid", "isotonic")  # scikit-learn's
 AS_IT_IS = "as it is"
 
 
-def load_calibrator(path: str | os.PathLike[str]) -> Calibrator:
+def load_calibrator(path: str | os.PathLike[str]) -> Calibrator | PlattScaling:
     """The calibrator in a file, of whatever method.
 
     Raises
@@ -80,7 +81,8 @@ def load_calibrator(path: str | os.PathLike[str]) -> Calibrator:
     ...     type(load_calibrator(pathlib.Path(folder, "calibrator.json"))).__name__
     'VectorScaling'
     """
-    return read_calibrator(path, (*METHODS.values(), GroupTemperatureScaling, TruncatedTemperatureScaling))
+    others = (GroupTemperatureScaling, PlattScaling, TruncatedTemperatureScaling)
+    return read_calibrator(path, (*METHODS.values(), *others))
 
 
 @dataclass(frozen=True)

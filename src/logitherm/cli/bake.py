@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from logitherm.cli import options
 from logitherm.cli.files import described, load, require_no_input
-from logitherm.cli.output import Tell, console, print_json, progress, reports_errors
+from logitherm.cli.output import console, print_json, progress, reports_errors
 
 SUFFIXES = (".onnx", ".safetensors")
 
@@ -61,7 +60,7 @@ def command(
     check_target(target, force=force)
     require_file(model)
     with progress() as tell:
-        fitted = _load(calibrator, tell)
+        fitted = load(calibrator, tell, scores=True)
         tell(f"baking {model.name}")
         if kind == ".onnx":
             done = bake_onnx(model, fitted, target, output=output, force=force)
@@ -72,15 +71,3 @@ def command(
         print_json({"model": model, "calibrator": calibrator, "output": target, **vars(done)})
         return
     console(stderr=True).print(f"{target}: {described(fitted)} {done}", markup=False, soft_wrap=True)
-
-
-def _load(path: Path, tell: Tell) -> Any:
-    """A saved calibrator, also one of scores."""
-    from logitherm.calibration import PlattScaling
-    from logitherm.calibration.binary import FORMAT
-    from logitherm.io import require_file
-
-    require_file(path)
-    if f'"{FORMAT}"' in path.read_text(encoding="utf-8", errors="replace"):
-        return PlattScaling.load(path)
-    return load(path, tell)

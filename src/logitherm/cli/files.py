@@ -21,16 +21,18 @@ def read(
     return read_logits(path, labels=labels, probabilities=probabilities, labels_option=labels_option)
 
 
-def load(path: Path, tell: Tell) -> Any:
-    """A saved calibrator of logits."""
+def load(path: Path, tell: Tell, *, scores: bool = False) -> Any:
+    """A saved calibrator of logits; one of a score a label only where `scores` are taken too."""
     tell(f"reading {path.name}")
-    from logitherm.calibration import TruncatedTemperatureScaling, load_calibrator
+    from logitherm.calibration import PlattScaling, TruncatedTemperatureScaling, load_calibrator
     from logitherm.io import InputError, require_file
 
     require_file(path, f"make one with `logitherm calibrate ... --save {path.name}`")
     fitted = load_calibrator(path)
     if isinstance(fitted, TruncatedTemperatureScaling):
         raise InputError(f"{path}: must be a calibrator of whole rows; got one of truncated answers; use it in Python")
+    if isinstance(fitted, PlattScaling) and not scores:
+        raise InputError(f"{path}: must be a calibrator of logits; got one of a score a label; use it in Python")
     return fitted
 
 

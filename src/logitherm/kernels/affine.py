@@ -3,8 +3,9 @@ rows, nothing of their size kept."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,26 +53,47 @@ def cross_entropy(z: Array, labels: np.ndarray, weights: np.ndarray, mapped: Aff
     return sum(nll for nll, _ in parts), _summed([slopes for _, slopes in parts])
 
 
-def curvatures(z: Array, weights: np.ndarray, mapped: Affine) -> Affine:
-    """The diagonal of the second derivatives of `cross_entropy`: sums of w p (1 - p) z^2, w p (1 - p), and w p_k
-    (1 - p_k) z_j^2."""
+class Curvature(NamedTuple):
+    """Sums over rows of w f z_j^q for the powers q = 0, 1, 2, f of every state k: shape (states,) with j = k, or
+    (states, states) for all pairs k, j where there is a matrix.
 
-    def work(rows: slice) -> Affine:
+    With f = p (1 - p), these are the diagonal of the second derivatives of `cross_entropy`, and what it takes to have
+    it about any pivot; with f = (p - y)^2, the squares of the rows' own slopes.
+    """
+
+    zeroth: np.ndarray  # always (states,)
+    first: np.ndarray
+    second: np.ndarray
+
+    def about(self, pivot: np.ndarray) -> np.ndarray:
+        """Sum of w f (z_j - pivot)^2."""
+        zeroth = self.zeroth if self.first.ndim == 1 else self.zeroth[:, None]
+        return self.second - 2 * pivot * self.first + pivot**2 * zeroth
+
+
+def curvatures(z: Array, labels: np.ndarray, weights: np.ndarray, mapped: Affine) -> tuple[Curvature, Curvature]:
+    """The second derivatives of `cross_entropy`, and the squared slopes of the rows, which have the same mean where
+    labels are drawn from the model."""
+
+    def work(rows: slice) -> tuple[Curvature, Curvature]:
         part = to_numpy(z[rows]).astype(np.float64)
-        u = mapped(part)
+        u, w = mapped(part), weights[rows, None]
         p = values.softmax(u, np.ones(len(u)), None, False, True)
-        p *= (1 - p) * weights[rows, None]
-        squares = np.where(part == -np.inf, 0, part) ** 2
-        return Affine(
-            np.einsum("nk,nk->k", p, squares),
-            p.sum(axis=0),
-            None if mapped.matrix is None else p.T @ squares,
-        )
+        part = np.where(part == -np.inf, 0, part)
+        spread = w * p * (1 - p)
+        p[np.arange(len(p)), labels[rows]] -= 1
+        return moments(spread, part), moments(w * p**2, part)
+
+    def moments(f: np.ndarray, part: np.ndarray) -> Curvature:
+        if mapped.matrix is None:
+            return Curvature(f.sum(axis=0), np.einsum("nk,nk->k", f, part), np.einsum("nk,nk,nk->k", f, part, part))
+        return Curvature(f.sum(axis=0), f.T @ part, f.T @ part**2)
 
     parts = map_blocks(work, z.shape[0], z.shape[1], BLOCK_VALUES if mapped.matrix is None else PRODUCT_VALUES)
-    return _summed(parts)
+    return _summed([model for model, _ in parts]), _summed([rows for _, rows in parts])
 
 
-def _summed(parts: list[Affine]) -> Affine:
-    scale, bias, matrix = (None if column[0] is None else reduce(np.add, column) for column in zip(*parts))
-    return Affine(scale, bias, matrix)  # type: ignore[arg-type]
+def _summed(parts: Sequence[Any]) -> Any:
+    """The sum of named tuples of arrays, None where they have none."""
+    columns = zip(*parts)
+    return type(parts[0])(*(None if column[0] is None else reduce(np.add, column) for column in columns))

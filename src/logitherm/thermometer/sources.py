@@ -21,7 +21,7 @@ from logitherm._array import (
     namespace,
     to_numpy,
 )
-from logitherm._labels import as_labels, as_weights
+from logitherm._labels import as_labels, as_weights, rows_kept
 from logitherm.kernels.likelihood import (
     Observed,
     Totals,
@@ -249,14 +249,7 @@ def _array_source(
     z = (z.detach() if is_torch(z) else z).reshape(-1, states)
     z = z if is_torch(z) else to_numpy(z)
 
-    keep = None
-    if mask is not None:
-        keep = to_numpy(as_array(mask, "mask"))
-        if keep.dtype != np.bool_ or keep.shape != batch:
-            raise ValueError(f"mask: must be bool of the batch shape {batch}; got {describe(keep)}; True keeps a row")
-    if ignore_index is not None:
-        counted = to_numpy(as_array(labels, "labels")) != ignore_index
-        keep = counted if keep is None or counted.shape != batch else keep & counted
+    keep = rows_kept(labels, mask, ignore_index, batch)
     observed = Observed(
         weights=as_weights(_where_kept(weights, "weights", keep), batch),
         keep=None if keep is None else keep.reshape(-1),

@@ -335,3 +335,18 @@ def test_labels_are_checked():
             TruncatedTemperatureScaling().fit(answers, labels)
     with pytest.raises(TypeError, match="must be TopAnswers"):
         TruncatedTemperatureScaling().fit(np.zeros((2, 2)), [0, 1])
+
+
+def test_rows_that_are_masked_or_ignored_do_not_count():
+    rng = np.random.default_rng(0)
+    p = -np.sort(-rng.dirichlet(np.ones(6), size=60))
+    answers = TopAnswers.of_tokens(np.log(p[:, :3]), states=6)
+    labels = rng.integers(0, 3, 60)
+    keep = np.arange(60) % 4 > 0
+    kept = TruncatedTemperatureScaling().fit(answers, labels, keep)
+    masked = TruncatedTemperatureScaling().fit(answers, labels, mask=keep)
+    ignored = TruncatedTemperatureScaling().fit(answers, np.where(keep, labels, -100), ignore_index=-100)
+    assert kept.temperature_ == masked.temperature_ == ignored.temperature_
+    assert masked.n_ == ignored.n_ == 45 and masked.temperature_bounds_ == kept.temperature_bounds_
+    with pytest.raises(ValueError, match="weights: must not all be zero"):
+        TruncatedTemperatureScaling().fit(answers, labels, mask=~keep & keep)

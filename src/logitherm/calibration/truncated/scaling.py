@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from logitherm._array import as_array, describe, dtype_name, to_numpy
-from logitherm._labels import as_weights
+from logitherm._labels import as_weights, rows_kept
 from logitherm._solve import find_root
 from logitherm.calibration.base import Calibrator, bound_of, number, or_infinite, temperature_and_bound, whole_number
 from logitherm.calibration.truncated.answers import TopAnswers
@@ -99,8 +99,18 @@ class TruncatedTemperatureScaling(Calibrator):
     def __init__(self, *, confidence: float = 0.95) -> None:
         self.confidence = confidence
 
-    def fit(self, logits: TopAnswers, labels: Any, sample_weight: Any = None) -> TruncatedTemperatureScaling:
+    def fit(
+        self,
+        logits: TopAnswers,
+        labels: Any,
+        sample_weight: Any = None,
+        *,
+        mask: Any = None,
+        ignore_index: int | None = None,
+    ) -> TruncatedTemperatureScaling:
         """Fit to answers and labels (n,): the column of what occurred, -1 where no column has it.
+
+        Other arguments are those of every calibrator.
 
         Raises
         ------
@@ -109,9 +119,14 @@ class TruncatedTemperatureScaling(Calibrator):
         """
         rows, level = _as_answers(logits).rows, as_level(self.confidence)
         columns = rows.listed.shape[1]
-        place = _as_places(labels, rows)
-        weights = as_weights(sample_weight, place.shape)
-        weights = np.ones(len(place)) if weights is None else weights
+        n = len(rows.listed)
+        keep = rows_kept(labels, mask, ignore_index, (n,))
+        keep = np.ones(n, dtype=bool) if keep is None or keep.shape != (n,) else keep
+        given = to_numpy(as_array(labels, "labels"))
+        place = _as_places(np.where(keep, given, -1) if given.shape == (n,) and not keep.all() else labels, rows)
+        given_weights = as_weights(sample_weight, (n,))
+        weights = keep * (1.0 if given_weights is None else given_weights)
+        as_weights(weights, (n,))  # not all are left out
         unlisted = (place < 0) | (_seen(rows, place) == -math.inf)
         filling = logits.filling()
 
@@ -128,7 +143,7 @@ class TruncatedTemperatureScaling(Calibrator):
             self.standard_error_ = self.temperature_ * relative
             factor = float(exponential(NormalDist().inv_cdf(0.5 + level / 2) * relative))
         self.interval_ = (self.temperature_bounds_[0] / factor, self.temperature_bounds_[1] * factor)
-        self.n_, self.unlisted_ = len(place), int(unlisted.sum())
+        self.n_, self.unlisted_ = int(keep.sum()), int((unlisted & keep).sum())
         self.classes_, self.n_features_in_ = np.arange(columns), columns
         self.provenance_ = None
         return self
