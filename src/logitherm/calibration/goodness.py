@@ -329,8 +329,9 @@ def _test_parts(family: str, data: Labelled, temperature: float, part: np.ndarra
     information = np.bincount(part, data.weights * _variances(data, temperature), count)
     share = information / information.sum()
     squares = Squares(count)
-    squares.ut = np.bincount(part, t**2, count)  # a row has a score in its own part alone
-    squares.uu, squares.tt = np.diag(squares.ut), float(t @ t)
+    squares.ut += np.bincount(part, t**2, count)  # a row has a score in its own part alone
+    squares.uu += np.diag(squares.ut)
+    squares.tt = float(t @ t)
     adjusted = np.diag(information) - np.outer(information, share)
     return _test(family, Effective(np.bincount(part, t, count), adjusted, squares.without(share)), data.weights)
 
