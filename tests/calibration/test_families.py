@@ -97,6 +97,21 @@ def test_torch_and_half_types(family):
 
 
 @FAMILIES
+def test_tensors_that_require_gradients_are_taken_without_a_warning(family):
+    torch = pytest.importorskip("torch", reason="tensors are torch's")
+    z, labels = simulated()
+    tensor = torch.tensor(z, requires_grad=True)
+    torch.set_warn_always(True)  # it warns once a process else, and another test may have been the first
+    try:
+        model = family().fit(tensor, torch.tensor(labels))
+        calibrated = model.transform(tensor)
+    finally:
+        torch.set_warn_always(False)
+    assert calibrated.requires_grad
+    assert calibrated.detach().numpy() == pytest.approx(family().fit(z, labels).transform(z), rel=1e-6, abs=1e-9)
+
+
+@FAMILIES
 def test_a_weight_is_a_number_of_copies(family):
     weights = np.random.default_rng(1).integers(0, 3, len(LABELS))
     weighted = family().fit(LOGITS, LABELS, sample_weight=weights)

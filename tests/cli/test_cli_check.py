@@ -43,7 +43,7 @@ def test_words_and_exit_codes(files, command, calibrator, hot, draw):
     out = command("check", calibrator, hot).stdout
     assert command("check", calibrator, hot, "--fail-on-drift", code=3).stdout == out
     assert out.startswith("The calibrator has drifted: it leaves the new rows overconfident.")
-    assert "which need a higher T" in out and "hot.npz (1000 rows, 5 classes)" in out
+    assert "overconfident, needs heating to a higher T" in out and "hot.npz (1000 rows, 5 classes)" in out
     assert "at most" in out
     assert max(map(len, out.splitlines())) <= 80
 
@@ -87,9 +87,9 @@ def test_limits(files, command, calibrator):
 @pytest.mark.parametrize("changed", [True, False])
 def test_words_speak_of_drift_whenever_the_exit_code_does(at_bound, verdict, changed):
     change = {None: 2.0, "zero": 0.0, "infinite": float("inf")}[at_bound]
-    direction = "hot" if change > 1 else "cold"
+    needs = "heating" if change > 1 else "cooling"
     found = SimpleNamespace(
-        at_bound=at_bound, verdict=verdict, changed=changed, change=change, direction=direction, tolerance=0.05
+        at_bound=at_bound, verdict=verdict, changed=changed, change=change, needs=needs, tolerance=0.05
     )
     words = " ".join(check.finding(found))
     said = "has drifted" in words or "did not fit at all times" in words

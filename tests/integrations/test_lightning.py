@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from logitherm import fit_temperature
+from logitherm.calibration.overfitting import mean_overconfidence
 
 lightning = pytest.importorskip("lightning.pytorch", reason="the callback is for Lightning")
 from logitherm.integrations.lightning import TemperatureCallback  # noqa: E402
@@ -63,7 +64,7 @@ def trained(tmp_path, *callbacks):
     return module, trainer
 
 
-def test_both_temperatures_are_logged_each_epoch(tmp_path):
+def test_temperature_and_overconfidence_of_both_are_logged_each_epoch(tmp_path):
     recorder = Recorder()
     module, _ = trained(tmp_path, TemperatureCallback(), recorder)
     assert len(recorder.seen) == 3
@@ -72,8 +73,12 @@ def test_both_temperatures_are_logged_each_epoch(tmp_path):
         assert all(0 < t < math.inf for t in temperatures) and len(set(temperatures)) == 3
         module.eval()
         with torch.no_grad():
-            fit = fit_temperature(module(rows.tensors[0]), rows.tensors[1])
+            logits = module(rows.tensors[0])
+        fit, score = fit_temperature(logits, rows.tensors[1]), mean_overconfidence(logits, rows.tensors[1])
         assert temperatures[-1] == pytest.approx(fit.temperature, rel=1e-4)
+        logged = [recorder.seen[-1][f"overconfidence/{name}{end}"] for end in ("", "_low", "_high")]
+        assert logged == pytest.approx([score.value, score.low, score.high], rel=1e-3, abs=1e-5)
+        assert logged[1] < logged[0] < logged[2]
 
 
 def test_training_goes_on_as_without_it(tmp_path):

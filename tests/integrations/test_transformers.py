@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from logitherm import fit_temperature
+from logitherm.calibration.overfitting import mean_overconfidence
 
 transformers = pytest.importorskip("transformers", reason="the callback is for the Hugging Face Trainer")
 pytest.importorskip("accelerate", reason="the Hugging Face Trainer needs it")
@@ -50,7 +51,7 @@ def trained(tmp_path, callback=True, **options):
     return trainer
 
 
-def test_both_temperatures_are_logged_each_epoch(tmp_path):
+def test_temperature_and_overconfidence_of_both_are_logged_each_epoch(tmp_path):
     trainer = trained(tmp_path)
     seen = [entry for entry in trainer.state.log_history if "temperature/train" in entry]
     assert [entry["epoch"] for entry in seen] == [1.0, 2.0]
@@ -61,6 +62,9 @@ def test_both_temperatures_are_logged_each_epoch(tmp_path):
         assert seen[-1][f"temperature/{name}"] == pytest.approx(
             fit_temperature(logits, rows.labels).temperature, rel=1e-3
         )
+        score = mean_overconfidence(logits, rows.labels)
+        logged = [seen[-1][f"overconfidence/{name}{end}"] for end in ("", "_low", "_high")]
+        assert logged == pytest.approx([score.value, score.low, score.high], rel=1e-3, abs=1e-4)
 
 
 def test_training_goes_on_as_without_it(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.special import logsumexp, softmax
 from scipy.stats import entropy as shannon
 
@@ -239,6 +240,32 @@ def test_the_compiled_route_is_as_good(ran, rng):
 def test_free_energy_of_log_probabilities_is_refused(score, logits):
     with pytest.raises(ValueError, match=r"^kind: must be 'logits' for .*log Z is 0.*max_softmax_score.*odin_score"):
         score(logits - logsumexp(logits, axis=1, keepdims=True), kind="log_probabilities")
+
+
+@given(
+    z=arrays(np.float64, st.tuples(st.integers(2, 6), st.integers(2, 5)), elements=st.floats(-30, 30)),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    temperature=st.sampled_from([0.5, 1.0, 3.0]),
+)
+def test_log_probabilities_passed_as_logits_are_seen(z, dtype, temperature):
+    """log Z is 0 in all rows; one row that is not normalised is enough to take them as logits."""
+    log_p = (z - logsumexp(z, axis=1, keepdims=True)).astype(dtype)
+    with pytest.raises(ValueError, match=rf"^logits: must not be log probabilities.*all {len(z)} rows"):
+        free_energy_score(log_p, temperature)
+    with pytest.raises(ValueError, match=r"^logits: must not be log probabilities"):
+        free_energy_score(log_p.T, temperature, axis=0)
+    free_energy_score(log_p, temperature, check=False)
+    free_energy_score(log_p[:1], temperature)  # of one row it may be chance
+    log_p[-1] += 1e-3
+    free_energy_score(log_p, temperature)
+
+
+def test_log_softmax_of_torch_with_many_classes_is_seen():
+    torch = pytest.importorskip("torch", reason="log_softmax in float32 is torch's")
+    z = 3 * torch.randn(5, 50_000, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="must not be log probabilities"):
+        free_energy_score(z.log_softmax(dim=1).requires_grad_())
+    free_energy_score(z)
 
 
 @pytest.mark.parametrize("score", SCORES)

@@ -10,6 +10,7 @@ import pytest
 from logitherm.calibration import calibrate
 from logitherm.report import render_report
 from logitherm.report.enough import enough, parted
+from logitherm.report.words import as_number
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,15 @@ def test_every_test_and_method_has_its_row(study):
     assert f"<b>{study.method}</b>" in html
     for each in study.selection.candidates:
         assert (f"{each.nll:.4f}" if np.isfinite(each.nll) else "\u221e") in html
+
+
+def test_p_values_are_the_robust_ones_where_there_are_such(study):
+    html = enough(study.to_dict(), lambda name: "")
+    group = next(test for test in study.goodness.tests if test.family == "group")
+    assert group.trusted_p_value == group.robust_p_value != group.p_value
+    assert f"<td>{as_number(group.robust_p_value, digits=2)}</td>" in html and "<small>robust</small>" in html
+    mixture = next(test for test in study.goodness.tests if test.family == "ensemble")
+    assert mixture.robust_p_value is None and mixture.trusted_p_value == mixture.p_value
 
 
 def test_the_page_has_the_section_and_its_numbers(study):

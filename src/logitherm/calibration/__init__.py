@@ -12,7 +12,7 @@ from logitherm.calibration.entropy import EntropyTemperatureScaling
 from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
 from logitherm.calibration.group import GroupTemperatureScaling
 from logitherm.calibration.label_shift import LabelShift, adapt_to_label_shift
-from logitherm.calibration.overfitting import OverfittingGauge, overconfidence, overfitting_gauge
+from logitherm.calibration.overfitting import OverfittingGauge, mean_overconfidence, overconfidence, overfitting_gauge
 from logitherm.calibration.parametric import ParametricTemperatureScaling
 from logitherm.calibration.plan import SampleSizePlan, plan_sample_size
 from logitherm.calibration.selection import METHODS, Selection, load_calibrator, select_method
@@ -52,6 +52,7 @@ __all__ = [
     "check_drift",
     "goodness_of_fit",
     "load_calibrator",
+    "mean_overconfidence",
     "overconfidence",
     "overfitting_gauge",
     "plan_sample_size",

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from logitherm._array import Array, like, namespace
+from logitherm._array import Array, like, namespace, to_numpy
 from logitherm._labels import as_labels, as_weights
 from logitherm.calibration.affine_search import AffineSearch
 from logitherm.calibration.base import Calibrator, number, numbers, temperature_and_bound, whole_number
@@ -55,7 +55,7 @@ class _AffineScaling(Calibrator):
         if fit.excluded:
             keep = possible(z, y)
             z, y, w = z[keep], y[keep], w[keep]
-        if self._has_matrix and not math.isfinite(float(namespace(z).min(z))):
+        if self._has_matrix and not math.isfinite(float(to_numpy(namespace(z).min(z)))):
             raise ValueError(
                 "logits: must be finite for a matrix, which mixes the columns; got -inf; use VectorScaling"
             )

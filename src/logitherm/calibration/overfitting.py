@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from logitherm._array import Array
 from logitherm.gibbs import mean_energy
-from logitherm.metrics.options import finite_or_none
+from logitherm.metrics.options import as_choice, as_level, finite_or_none
 from logitherm.metrics.rows import as_inputs, row_blocks
+from logitherm.metrics.score import Score
 from logitherm.thermometer import TemperatureFit, fit_temperature
 
 EVIDENCE = 0.05  # p-value below which the two temperatures are said to differ
@@ -65,6 +67,65 @@ def overconfidence(logits: Array, labels: Array, temperature: Any = 1.0) -> np.n
         depth = block.logits - block.logits[rows, block.predicted][:, None]  # first, so that large logits lose nothing
         found[block.rows] = -mean_energy(depth, block.temperature, check=False) - depth[rows, block.labels]
     return found.reshape(inputs.batch_shape)
+
+
+def mean_overconfidence(
+    logits: Array, labels: Array, temperature: Any = 1.0, *, zero_labels: str = "raise", confidence: float = 0.95
+) -> Score:
+    """The mean of `overconfidence` over rows with its interval, for independent rows: above 0 they ask for heating.
+
+    Unlike a fitted temperature it exists for every set of rows, and its interval is honest for any model.
+
+    Limits: of a single row the interval is NaN; rows that all have the same score have one of width 0.
+
+    Parameters
+    ----------
+    logits, labels, temperature
+        As for `overconfidence`.
+    zero_labels : "raise" or "exclude"
+        What to do with rows whose label has logit -inf, and whose score is infinite.
+    confidence : float
+        Level of the interval, from the spread of the rows (normal approximation).
+
+    Returns
+    -------
+    Score
+        In the units of the logits.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `overconfidence`; labels of logit -inf, with their number; no row left.
+
+    References
+    ----------
+    Guo et al. (2017), On calibration of modern neural networks, section 4.2, whose loss this is the slope of.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> z = rng.normal(size=(2000, 5))
+    >>> labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    >>> honest, cold = mean_overconfidence(z, labels), mean_overconfidence(3 * z, labels)
+    >>> honest.low < 0 < honest.high, cold.low > 0
+    (True, True)
+    """
+    level = as_level(confidence)
+    exclude = as_choice(zero_labels, "zero_labels", ("raise", "exclude")) == "exclude"
+    found = overconfidence(logits, labels, temperature).reshape(-1)
+    possible = found < math.inf
+    if not possible.all() and not (exclude and possible.any()):
+        raise ValueError(
+            f"labels: must be possible; {(~possible).sum()} of {len(found)} rows have a label of logit -inf "
+            "(probability 0 at every T); mend them" + ("" if exclude else " or pass zero_labels='exclude'")
+        )
+    found = found[possible]
+    mean = float(found.mean())
+    if len(found) < 2:
+        return Score(mean, math.nan, math.nan)
+    width = NormalDist().inv_cdf(0.5 + level / 2) * float(found.std(ddof=1)) / math.sqrt(len(found))
+    return Score(mean, mean - width, mean + width)
 
 
 @dataclass(frozen=True)

@@ -103,12 +103,13 @@ def _groups(goodness: GoodnessOfFit) -> list[str]:
     known = sorted((part for part in goodness.by_group if part.temperature), key=lambda part: part.temperature or 0)
     if test is None or len(known) < 2:
         return []
-    if test.p_value > SURE:
-        return [f"The groups do not differ in temperature by more than chance allows (p = {test.p_value:.2g})."]
+    if test.trusted_p_value > SURE:
+        p = f"p = {test.trusted_p_value:.2g}"
+        return [f"The groups do not differ in temperature by more than chance allows ({p})."]
     low, high = known[0], known[-1]
     return [
-        f"The groups differ in temperature (p = {test.p_value:.2g}): from T = {low.temperature:.3g} ({low.name}) to "
-        f"{high.temperature:.3g} ({high.name}). GroupTemperatureScaling fits one for each."
+        f"The groups differ in temperature (p = {test.trusted_p_value:.2g}): from T = {low.temperature:.3g} "
+        f"({low.name}) to {high.temperature:.3g} ({high.name}). GroupTemperatureScaling fits one for each."
     ]
 
 

@@ -19,7 +19,8 @@ __all__ = ["main"]
 def main() -> None:
     """A thermometer and thermostat for every softmax.
 
-    Files of logits: .npz, .npy, .csv, .parquet, .safetensors, .pt. Try `logitherm demo` first.
+    Files of logits: .npz, .npy, .csv, .parquet, .safetensors, .pt; answers of language models: .jsonl. Try `logitherm
+    demo` first.
     """
     survive_narrow_encodings()
 

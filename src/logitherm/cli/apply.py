@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from logitherm.cli import options
+from logitherm.cli import options, truncated
 from logitherm.cli.files import described, load, remark, remark_bound, require_classes, require_no_input
 from logitherm.cli.output import console, progress, reports_errors
 
@@ -24,8 +24,11 @@ from logitherm.cli.output import console, progress, reports_errors
 def command(calibrator: Path, logits: Path, output: Path, probabilities: bool, force: bool) -> None:
     """Write what CALIBRATOR makes of LOGITS: a NumPy archive with the array `probabilities`.
 
-    Labels are neither needed nor copied. The dtype is that of the logits.
+    Labels are neither needed nor copied. The dtype is that of the logits. Of a .jsonl of answers, PROBS is a .jsonl
+    too: for each answer its probabilities, and bounds on them for whatever is not listed.
     """
+    if truncated.holds_answers(logits):
+        return truncated.apply(calibrator, logits, output, force)
     from logitherm.io import check_target, read_logits, write_npz
 
     if output.suffix.lower() != ".npz":

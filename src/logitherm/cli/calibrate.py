@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from logitherm.cli import options
+from logitherm.cli import options, truncated
 from logitherm.cli.files import about, read, remark, remark_bound, require_no_input, require_possible
 from logitherm.cli.output import Tell, console, note, print_json, progress, reports_errors, warn
 
@@ -71,6 +71,7 @@ class Choices:
     click.option("--save", type=options.FILE, metavar="FILE.json", help="Write the calibrator, for `logitherm apply`."),
     options.as_json,
     options.force,
+    *truncated.OPTIONS,
 )
 @reports_errors
 def command(
@@ -85,7 +86,13 @@ def command(
     """Fit a temperature on VAL and say what it mends, and whether one is enough.
 
     Scores are taken on TEST; without TEST by 5-fold cross-fitting on VAL, so never on what was fitted.
+
+    Answers of a language model, of which only the top log-probabilities are known, come as .jsonl files with --choices
+    or --vocabulary: one object a line, {"logprobs": {"A": -0.1, "B": -2.5}, "answer": "A"}.
     """
+    asked = truncated.taken(chosen)
+    if truncated.holds_answers(val):
+        return truncated.calibrate(val, test, asked, chosen["save"], chosen["force"], chosen["as_json"])
     if test is None and test_labels is not None:
         raise click.UsageError("--test-labels needs TEST, the file of logits they belong to.")
     choices = Choices(**chosen)

@@ -124,7 +124,7 @@ def drift(found: Any) -> list[str]:
         side = "over" if found.change > 1 else "under"
         again = "Fit it again on more rows." if found.at_bound else "Fit it again."
         return [f"The calibrator has drifted: it leaves the new rows {side}confident. {again}"]
-    side = "over" if found.direction == "hot" else "under"
+    side = "over" if found.needs == "heating" else "under"
     return [
         f"The calibrator did not fit at all times: for a while it left the rows {side}confident.",
         "Over all of them the change cannot be told from chance; look at the rows before the alarm.",
@@ -150,8 +150,8 @@ def table(found: Any) -> RenderableType:
         low, high = map(_percent, found.change_interval)
         grid.add_row("  Change", f"[bold]{_percent(found.change)} %[/]   95 % interval {low} to {high} %")
         grid.add_row(f"  Beyond {100 * found.tolerance:g} %", chance(found.p_value))
-    side = "higher" if found.direction == "hot" else "lower"
-    raised = f"after {found.rows_to_alarm} rows, which need a {side} T"
+    kind, side = ("over", "higher") if found.needs == "heating" else ("under", "lower")
+    raised = f"after {found.rows_to_alarm} rows: {kind}confident, needs {found.needs} to a {side} T"
     grid.add_row("  Alarm", raised if found.rows_to_alarm else "none")
     grid.add_row("  NLL", f"{found.nll_before:.4g} as calibrated, {found.nll_after:.4g} at the T needed")
     return grid

@@ -30,7 +30,10 @@ def load(path: Path, tell: Tell, *, scores: bool = False) -> Any:
     require_file(path, f"make one with `logitherm calibrate ... --save {path.name}`")
     fitted = load_calibrator(path)
     if isinstance(fitted, TruncatedTemperatureScaling):
-        raise InputError(f"{path}: must be a calibrator of whole rows; got one of truncated answers; use it in Python")
+        raise InputError(
+            f"{path}: must be a calibrator of whole rows; got one of truncated answers; it applies to a .jsonl "
+            "of answers"
+        )
     if isinstance(fitted, PlattScaling) and not scores:
         raise InputError(f"{path}: must be a calibrator of logits; got one of a score a label; use it in Python")
     return fitted

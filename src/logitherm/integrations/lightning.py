@@ -1,4 +1,4 @@
-"""A callback for Lightning: the temperature of training rows and of held-out rows, each epoch."""
+"""A callback for Lightning: the temperature and overconfidence of training and held-out rows, each epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ except ImportError as error:
 import torch
 from torch.utils.data import DataLoader
 
-from logitherm.integrations.sampling import fixed_sample, temperature_of
+from logitherm.integrations.sampling import fixed_sample, readings
 
 Read = Callable[[LightningModule, Any], tuple[torch.Tensor, torch.Tensor]]
 
@@ -26,10 +26,15 @@ def _inputs_and_labels(module: LightningModule, batch: Any) -> tuple[torch.Tenso
 
 
 class TemperatureCallback(Callback):
-    """Log `temperature/train` and `temperature/held_out` at the end of every epoch.
+    """Log the temperature and the overconfidence of training rows and of held-out rows at the end of every epoch.
 
-    A model that learns by heart asks for ever colder training rows and ever hotter held-out ones: the gap is
-    overfitting that accuracy does not show.
+    `temperature/train` and `temperature/held_out` are the T that the rows ask for. A model that learns by heart asks
+    for ever lower T on training rows and ever higher T on held-out ones: the gap is overfitting that accuracy does not
+    show.
+
+    `overconfidence/train` and `overconfidence/held_out` are the means of E_p[z] - z_label, the slope of the loss in
+    log(1/T) at T = 1: above 0 the model is overconfident on these rows. `..._low` and `..._high` are the ends of the
+    95 % interval, for independent rows.
 
     Parameters
     ----------
@@ -63,4 +68,4 @@ class TemperatureCallback(Callback):
         def read(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
             return self.read(module, trainer.strategy.batch_to_device(batch))
 
-        module.log(f"temperature/{name}", temperature_of(module, batches, read))
+        module.log_dict(readings(name, module, batches, read))

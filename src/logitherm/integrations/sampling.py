@@ -1,4 +1,4 @@
-"""Logits of a fixed sample of a data set, for the callbacks of PyTorch frameworks."""
+"""What the callbacks of PyTorch frameworks log: the temperature and the overconfidence of a fixed sample of rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
+from logitherm.calibration.overfitting import mean_overconfidence
 from logitherm.thermometer import fit_temperature
 
 IGNORED = -100  # PyTorch's label of what does not count
@@ -37,10 +38,17 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def temperature_of(
-    model: torch.nn.Module, batches: Iterable[Any], read: Callable[[Any], tuple[torch.Tensor, torch.Tensor]]
-) -> float:
-    """The temperature that fits all rows of the batches that count; `read` makes (logits, labels) of a batch."""
+def readings(
+    name: str,
+    model: torch.nn.Module,
+    batches: Iterable[Any],
+    read: Callable[[Any], tuple[torch.Tensor, torch.Tensor]],
+) -> dict[str, float]:
+    """What is logged under the name of these rows; `read` makes (logits, labels) of a batch.
+
+    Of all rows that count: the temperature that fits them, and the mean of E_p[z] - z_label, the slope of their loss in
+    log(1/T) at T = 1, with the ends of its 95 % interval.
+    """
     logits, labels = [], []
     with evaluating(model):
         for batch in batches:
@@ -48,4 +56,11 @@ def temperature_of(
             counted = y != IGNORED
             logits.append(z[counted].float().cpu().numpy())
             labels.append(y[counted].cpu().numpy())
-    return fit_temperature(np.concatenate(logits), np.concatenate(labels), zero_labels="exclude").temperature
+    rows = np.concatenate(logits), np.concatenate(labels)
+    score = mean_overconfidence(*rows, zero_labels="exclude")
+    return {
+        f"temperature/{name}": fit_temperature(*rows, zero_labels="exclude").temperature,
+        f"overconfidence/{name}": score.value,
+        f"overconfidence/{name}_low": score.low,
+        f"overconfidence/{name}_high": score.high,
+    }

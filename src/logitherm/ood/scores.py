@@ -39,12 +39,14 @@ from logitherm._array import (
     require_rows,
     should_check,
     silent,
+    to_numpy,
 )
 from logitherm.gibbs import entropy, free_energy, log_partition, log_softmax
 from logitherm.kernels import exponential
 from logitherm.metrics.options import as_choice, as_count, as_share
 
 KINDS = ("logits", "log_probabilities")
+NORMALISED = 1e-5  # |log Z| of log probabilities in float32, at most
 HOT = 1e7  # times the spread of a row: where the rounding of T log K passes what is left of the temperature
 
 
@@ -52,6 +54,9 @@ def free_energy_score(
     logits: Array, temperature: Any = 1.0, *, axis: int = -1, kind: str = "logits", check: bool | None = None
 ) -> Array:
     """Free energy F = -T log sum_i exp(z_i / T), the energy score; in logit units.
+
+    Of probabilities it cannot be known: their logarithms are logits up to a number a row that nobody kept. Passed as
+    logits they show by one thing, log Z = 0 at T = 1 in every row, and are refused for it.
 
     Limits: T -> 0 gives `max_logit_score`; T -> inf gives -inf for every row of more than one allowed state, and
     F + T log K the negative mean logit. A number added to a row's logits is taken from its score.
@@ -74,7 +79,7 @@ def free_energy_score(
         Integer logits.
     ValueError
         A row with NaN, +inf or no allowed state; a temperature that is negative, NaN or of the wrong shape; log
-        probabilities.
+        probabilities, said to be such or seen to be (two rows or more, all with |log Z| < 1e-5; not with check=False).
 
     References
     ----------
@@ -87,6 +92,9 @@ def free_energy_score(
     [-9.0, -0.693]
     """
     _require_logits(kind, "free_energy_score")
+    z = as_logits(logits, axis)
+    if should_check(check, z):
+        _require_unknown_sum(z)
     return free_energy(logits, temperature, axis=axis, check=check)
 
 
@@ -288,6 +296,19 @@ def _largest(z: Array, check: bool | None) -> Array:
     if should_check(check, z):
         require_rows(top)
     return xp.where(xp.isfinite(top), top, xp.full_like(top, math.nan))
+
+
+def _require_unknown_sum(z: Array) -> None:
+    """Refuse rows that all have log Z = 0 at T = 1: F would be the same rounding in every one of them."""
+    rows = namespace(z).reshape(z, (-1, z.shape[-1]))
+    for part in (rows[:2, :], rows):  # two rows tell in nearly every case
+        log_z = to_numpy(log_partition(part, check=False))
+        if len(log_z) < 2 or not (abs(log_z) < NORMALISED).all():
+            return
+    raise ValueError(
+        f"logits: must not be log probabilities, of which F is not identifiable; got log Z = 0 in all {len(log_z)} "
+        "rows, as log_softmax gives; pass the logits before it, or use max_softmax_score or entropy_score"
+    )
 
 
 def _require_logits(kind: Any, name: str) -> None:

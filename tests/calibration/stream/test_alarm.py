@@ -89,7 +89,7 @@ def test_the_recursion_in_any_batches(weighted, dispersion):
         for size in sizes:
             watch(alarm, labelled(z[start : start + size], y[start : start + size])._replace(weights=w[start:][:size]))
             start += size
-        assert alarm.rows_to_alarm == expected and expected > 300 and alarm.direction == "hot"
+        assert alarm.rows_to_alarm == expected and expected > 300 and alarm.needs == "heating"
         assert alarm.level == pytest.approx(level, rel=1e-9)
         assert alarm.rows == 600
 
@@ -108,14 +108,14 @@ def test_false_alarms_come_no_more_often_than_stated(where):
 
 def test_a_change_is_noticed_soon():
     rng = np.random.default_rng(3)
-    for temperature, direction, soon in ((1.5, "hot", 250), (2.0, "hot", 100), (0.67, "cold", 300)):
+    for temperature, needs, soon in ((1.5, "heating", 250), (2.0, "heating", 100), (0.67, "cooling", 300)):
         rows = []
         for _ in range(30):
             alarm = Alarm(BAND, 1e5)
             watch(alarm, labelled(*draw(rng, 500, 1.0)))
             assert alarm.rows_to_alarm is None
             rows.append(run_to_alarm(alarm, rng, temperature, 2000, 100) - 500)
-            assert alarm.direction == direction
+            assert alarm.needs == needs
         assert np.mean(rows) < soon
 
 

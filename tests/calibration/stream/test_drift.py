@@ -39,7 +39,7 @@ def test_the_numbers_are_those_of_two_fits(scaling):
     assert (found.error, found.reference_error) == pytest.approx(errors, rel=1e-5)
     quantile = (math.log(found.change) - math.log(1.05)) / math.hypot(*errors)
     assert found.p_value == pytest.approx(math.erfc(quantile / math.sqrt(2)), rel=1e-4)
-    assert found.verdict == "drifted" and found.changed and found.direction == "hot"
+    assert found.verdict == "drifted" and found.changed and found.needs == "heating"
     assert found.nll_after < found.nll_before
     assert found.false_alarm == pytest.approx(0.025) and found.run_length == pytest.approx(40 * 3000)
 
@@ -48,7 +48,7 @@ def test_verdicts(scaling):
     rng = np.random.default_rng(2)
     assert check_drift(scaling, *draw(rng, 30_000)).verdict == "holds"
     assert check_drift(scaling, *draw(rng, 100)).verdict == "undecided"
-    assert check_drift(scaling, *draw(rng, 2000, 0.7)).direction == "cold"
+    assert check_drift(scaling, *draw(rng, 2000, 0.7)).needs == "cooling"
     assert check_drift(scaling, *draw(rng, 2000, 1.3), tolerance=0.5).verdict == "holds"
     gone = check_drift(scaling, *draw(rng, 13_000, np.repeat([1.0, 1.6, 1.0, 0.7], [6000, 500, 6000, 500])))
     assert gone.verdict == "drifted" and not gone.changed and 6000 < gone.rows_to_alarm < 6500
@@ -128,14 +128,14 @@ def test_limits_of_the_new_rows(scaling):
 def test_a_change_to_a_bound_is_a_change(scaling):
     rng = np.random.default_rng(11)
     z, _ = draw(rng, 2000)
-    for labels, side in ((z.argmax(axis=1), "cold"), (z.argmin(axis=1), "hot")):
+    for labels, side in ((z.argmax(axis=1), "cooling"), (z.argmin(axis=1), "heating")):
         found = check_drift(scaling, z, labels)
-        assert (found.verdict, found.changed, found.direction) == ("drifted", True, side)
+        assert (found.verdict, found.changed, found.needs) == ("drifted", True, side)
         quiet = check_drift(scaling, z, labels, run_length=1e300)  # without the alarm
         if quiet.rows_to_alarm is None:
-            assert (quiet.verdict, quiet.direction) == ("drifted", side)
+            assert (quiet.verdict, quiet.needs) == ("drifted", side)
     few = check_drift(scaling, z[:3], z[:3].argmax(axis=1))
-    assert (few.verdict, few.changed, few.direction) == ("undecided", False, None)
+    assert (few.verdict, few.changed, few.needs) == ("undecided", False, None)
 
 
 def test_rows_at_a_bound_by_chance_have_seldom_changed(scaling):

@@ -82,7 +82,7 @@ def test_single_rows_and_the_compiled_kernel_agree():
     assert alone.temperature == pytest.approx(whole.temperature, rel=1e-5)
     assert alone.sandwich_error == pytest.approx(whole.sandwich_error, rel=1e-4)
     assert alone.rows_to_alarm == whole.rows_to_alarm and alone.rows_to_alarm > 1000
-    assert alone.direction == whole.direction == "hot"
+    assert alone.needs == whole.needs == "heating"
 
 
 def test_it_follows_a_slow_drift():
@@ -158,7 +158,7 @@ def test_the_alarm_is_set_again_and_t_is_kept():
     rng = np.random.default_rng(8)
     thermometer = OnlineThermometer().update(*draw(rng, 2000, 2.0))
     before = thermometer.reading()
-    assert before.direction == "hot" and before.alarm_level > 1
+    assert before.needs == "heating" and before.alarm_level > 1
     after = thermometer.reset().reading()
     assert after.rows_to_alarm is None and after.alarm_level == 0
     assert after.temperature == before.temperature
@@ -199,9 +199,9 @@ def test_a_file_carries_on_where_the_stream_was(tmp_path):
         ("n", False),
         ("n", 1.0),
         ("excluded", -1),
-        ("alarm", {"evidence": [0, 0, 0, 0], "rows": False, "rows_to_alarm": None, "direction": None}),
-        ("alarm", {"evidence": [0, 0, 0, -1], "rows": 0, "rows_to_alarm": None, "direction": None}),
-        ("alarm", {"evidence": [0, 0, 0, 0], "rows": 0, "rows_to_alarm": None, "direction": "up"}),
+        ("alarm", {"evidence": [0, 0, 0, 0], "rows": False, "rows_to_alarm": None, "needs": None}),
+        ("alarm", {"evidence": [0, 0, 0, -1], "rows": 0, "rows_to_alarm": None, "needs": None}),
+        ("alarm", {"evidence": [0, 0, 0, 0], "rows": 0, "rows_to_alarm": None, "needs": "up"}),
     ],
 )
 def test_a_broken_file_is_refused(tmp_path, key, value):

@@ -350,3 +350,38 @@ def test_rows_that_are_masked_or_ignored_do_not_count():
     assert masked.n_ == ignored.n_ == 45 and masked.temperature_bounds_ == kept.temperature_bounds_
     with pytest.raises(ValueError, match="weights: must not all be zero"):
         TruncatedTemperatureScaling().fit(answers, labels, mask=~keep & keep)
+
+
+# -- the likelihood --------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 1000), choices=st.booleans(), temperature=st.floats(0.1, 10))
+def test_the_fitted_temperature_has_the_least_nll(seed, choices, temperature):
+    """Of labels that are listed and of some that are not."""
+    rng = np.random.default_rng(seed)
+    p = -np.sort(-rng.dirichlet(np.full(8, 0.5), size=30), axis=1) + 1e-9
+    log_p = np.log(p / p.sum(axis=1, keepdims=True))
+    if choices:
+        answers = TopAnswers.of_choices(
+            [dict(zip("abcdefgh"[:6], row[:6], strict=True)) for row in log_p], list("abch")
+        )
+    else:
+        answers = TopAnswers.of_tokens(log_p[:, :4], states=8)
+    labels = rng.integers(0 if choices else -1, 4, size=30)
+    scaling = TruncatedTemperatureScaling().fit(answers, labels)
+    assert scaling.nll(answers, labels) <= scaling.nll(answers, labels, temperature) + 1e-9
+
+
+def test_the_nll_is_that_of_the_known_rows_and_of_what_is_left():
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(200, 5))
+    labels = (z / 1.5 + rng.gumbel(size=z.shape)).argmax(axis=1)
+    log_p = logitherm.log_softmax(z)
+    whole = TopAnswers.of_tokens(log_p, states=5)
+    scaling = TruncatedTemperatureScaling().fit(whole, labels)
+    for t in (0.5, 1.0, 3.0, math.inf):
+        assert scaling.nll(whole, labels, t) == pytest.approx(logitherm.metrics.nll(z, labels, t), rel=1e-5)
+    top = TopAnswers.of_tokens(np.log(np.array([[0.6, 0.3]])), states=100)
+    assert scaling.nll(top, np.array([-1]), 1.0) == pytest.approx(-math.log(0.1), rel=1e-5)
+    with pytest.raises(ValueError, match=r"temperature: must lie in \[0, inf\]; got -1"):
+        scaling.nll(whole, labels, -1)

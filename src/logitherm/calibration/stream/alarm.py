@@ -69,8 +69,9 @@ class Alarm:
     ----------
     rows_to_alarm : int or None
         Rows seen when it was raised.
-    direction : "hot", "cold" or None
-        Whether the labels then asked for a temperature above or below the band.
+    needs : "heating", "cooling" or None
+        Whether the labels then asked for a temperature above or below the band: that of an overconfident model, which
+        is too cold, or of an underconfident one.
     """
 
     def __init__(self, band: tuple[float, float], run_length: float, dispersion: float = 1.0) -> None:
@@ -84,7 +85,7 @@ class Alarm:
         self.evidence = np.zeros(2 * len(BEYOND))  # log(1 + R)
         self.rows = 0
         self.rows_to_alarm: int | None = None
-        self.direction: str | None = None
+        self.needs: str | None = None
 
     @property
     def level(self) -> float:
@@ -117,7 +118,7 @@ class Alarm:
             row = int(raised.argmax())
             cold, hot = np.split(log_r[row], 2)
             self.rows_to_alarm = self.rows + row + 1
-            self.direction = "cold" if cold.max() > hot.max() else "hot"
+            self.needs = "cooling" if cold.max() > hot.max() else "heating"
 
 
 def watch(alarm: Alarm, data: Labelled) -> None:

@@ -56,9 +56,9 @@ class DriftCheck:
         Of a change of log T within the tolerance, by both errors (normal approximation); None at a bound.
     rows_to_alarm : int or None
         New rows, in their order, until the alarm; None if it was not raised.
-    direction : "hot", "cold" or None
-        Whether the rows need a higher or a lower T, if they drifted: as the alarm says, or the comparison where there
-        was none.
+    needs : "heating", "cooling" or None
+        What the calibrated model needs, if it drifted: heating, a higher T, where it is overconfident (too cold) on the
+        new rows, cooling where it is underconfident. As the alarm says, or the comparison where there was none.
     run_length : float
         Rows to a false alarm, on average at least.
     false_alarm : float
@@ -87,7 +87,7 @@ class DriftCheck:
     reference_error: float
     p_value: float | None
     rows_to_alarm: int | None
-    direction: str | None
+    needs: str | None
     run_length: float
     false_alarm: float
     band: tuple[float, float]
@@ -215,7 +215,7 @@ def check_drift(
         reference_error=spread,
         p_value=p_value,
         rows_to_alarm=alarm.rows_to_alarm,
-        direction=alarm.direction or (_side(fit.temperature) if changed else None),
+        needs=alarm.needs or (_needed(fit.temperature) if changed else None),
         run_length=length,
         false_alarm=min(1.0, fit.n / length),
         band=band,
@@ -252,5 +252,5 @@ def _beyond(data: Labelled, fit: TemperatureFit, band: tuple[float, float], disp
     return gain / dispersion > math.log(2 / share)
 
 
-def _side(change: float) -> str:
-    return "hot" if change > 1 else "cold"
+def _needed(change: float) -> str:
+    return "heating" if change > 1 else "cooling"

@@ -62,8 +62,9 @@ class OnlineTemperature:
         Rows of equal weight that would tell as much: (sum w)^2 / sum w^2; NaN where the squares underflow.
     rows_to_alarm : int or None
         Rows seen from the last reset until the alarm.
-    direction : "hot", "cold" or None
-        Whether the alarm says that T is above or below the band.
+    needs : "heating", "cooling" or None
+        What the alarm says the model needs: heating where T is above the band, so that the model is overconfident (too
+        cold) at temperatures in it; cooling where T is below.
     alarm_level : float
         Evidence of the present against the band; the alarm rises at 1.
     """
@@ -79,7 +80,7 @@ class OnlineTemperature:
     excluded: int
     effective_n: float
     rows_to_alarm: int | None
-    direction: str | None
+    needs: str | None
     alarm_level: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,10 +148,10 @@ class OnlineThermometer:
     ...     z = 2 * rng.normal(size=(2000, 5))
     ...     labels = (z / temperature + rng.gumbel(size=z.shape)).argmax(axis=1)
     ...     found = thermometer.update(z, labels).reading()
-    ...     print(round(found.temperature, 1), found.direction)
+    ...     print(round(found.temperature, 1), found.needs)
     1.0 None
     1.0 None
-    1.6 hot
+    1.6 heating
     """
 
     def __init__(
@@ -272,7 +273,7 @@ class OnlineThermometer:
             excluded=self._excluded,
             effective_n=weight**2 / squares if squares > np.finfo(np.float64).tiny else math.nan,
             rows_to_alarm=self._alarm.rows_to_alarm,
-            direction=self._alarm.direction,
+            needs=self._alarm.needs,
             alarm_level=self._alarm.level,
         )
 
@@ -299,7 +300,7 @@ class OnlineThermometer:
                 "evidence": self._alarm.evidence,
                 "rows": self._alarm.rows,
                 "rows_to_alarm": self._alarm.rows_to_alarm,
-                "direction": self._alarm.direction,
+                "needs": self._alarm.needs,
             },
         }
         return json.dumps(plain(values), indent=2, allow_nan=False) + "\n"
@@ -350,7 +351,7 @@ class OnlineThermometer:
         alarm, kept = self._alarm, values["alarm"]
         alarm.evidence, alarm.rows = numbers(kept["evidence"], len(alarm.evidence)), whole_number(kept["rows"], 0)
         alarm.rows_to_alarm = None if kept["rows_to_alarm"] is None else whole_number(kept["rows_to_alarm"])
-        alarm.direction = kept["direction"]
-        if alarm.direction not in (None, "hot", "cold") or min(alarm.evidence.min(), self._weights.min()) < 0:
+        alarm.needs = kept["needs"]
+        if alarm.needs not in (None, "heating", "cooling") or min(alarm.evidence.min(), self._weights.min()) < 0:
             raise ValueError("impossible values")
         return self

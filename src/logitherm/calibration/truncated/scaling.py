@@ -170,6 +170,28 @@ class TruncatedTemperatureScaling(Calibrator):
             high = np.where(rows.listed == -math.inf, exponential(alone), high)
         return low, high
 
+    def nll(self, logits: TopAnswers, labels: Any, temperature: float | None = None) -> float:
+        """Mean negative log-likelihood in nats at a temperature, the fitted one unless given.
+
+        With the filling of `temperature_`; of a label of -1 the likelihood is that of all unlisted tokens together.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`; a temperature outside 0 <= T <= inf.
+        """
+        check_is_fitted(self)
+        rows = _as_answers(logits).rows
+        place, t = _as_places(labels, rows), self.temperature_ if temperature is None else float(temperature)
+        if not t >= 0:
+            raise ValueError(f"temperature: must lie in [0, inf]; got {t}; give 1 for the answers as they are")
+        filling = logits.filling()
+        listed, others = log_probabilities(rows, filling, t)
+        seen = np.take_along_axis(listed, np.maximum(place, 0)[:, None], axis=1)[:, 0]
+        together = others[:, 0] if rows.columns else np.logaddexp.reduce(others + filling.log_copies, axis=1)
+        unlisted = (place < 0) | (_seen(rows, place) == -math.inf)
+        return float(-np.where(unlisted, together, seen).mean())
+
     def predict(self, logits: TopAnswers) -> np.ndarray:
         """Column of the largest probability."""
         check_is_fitted(self)
