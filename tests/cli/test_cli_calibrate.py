@@ -376,3 +376,15 @@ def test_where_every_method_is_certain_of_a_wrong_label(files, command):
     labels[7] = z[7].argmin()
     out = command("calibrate", files.save("hard.npz", logits=z, labels=labels)).stdout
     assert "every method is certain of something wrong" in " ".join(out.split())
+
+
+def test_a_prior_draws_the_temperature_that_is_saved(files, command, as_json):
+    path = files.save("few.npz", logits=files.logits[:40], labels=files.logits[:40].argmax(axis=1))
+    found = as_json("calibrate", path, "--prior", "1,0.5", "--save", files / "c.json")
+    assert found["at_bound"] is None and found["prior"]["without"]["at_bound"] == "zero"
+    fitted = TemperatureScaling.load(files / "c.json")
+    assert fitted.temperature_ == found["temperature"] and fitted.prior == (1.0, 0.5)
+    out = " ".join(command("calibrate", path, "--prior", "1,0.5").stdout.split())
+    assert "Prior centre 1, deviation 0.5 of log T" in out and "under the prior" in out
+    assert "like 1,0.5" in command("calibrate", path, "--prior", "0.5", code=2).stderr
+    assert "--method temperature" in command("calibrate", path, "--prior", "1,1", "--method", "bias", code=2).stderr

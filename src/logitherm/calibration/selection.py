@@ -153,6 +153,7 @@ def select_method(
     bins: int = 15,
     seed: int = 0,
     zero_labels: str = "raise",
+    prior: tuple[float, float] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Selection:
     """Compare methods by cross-validated NLL and choose the simplest within one standard error of the best.
@@ -171,6 +172,8 @@ def select_method(
         Bins of the ECE.
     zero_labels : "raise" or "exclude"
         What to do with rows whose label has logit -inf.
+    prior : (float, float), optional
+        Of the method "temperature", as `TemperatureScaling` takes it.
     progress : callable, optional
         Called with a message and the share done.
 
@@ -218,7 +221,7 @@ def select_method(
     for i, name in enumerate(names):
         if progress is not None:
             progress(f"cross-validating {name}", i / len(names))
-        made[name] = _cross_fitted(name, z, y, parts, zero_labels)
+        made[name] = _cross_fitted(name, z, y, parts, zero_labels, prior)
     rows = {name: row_statistics(as_inputs(u, y)) for name, u in made.items() if not isinstance(u, str)}
     mean = {name: float(found.nll.mean()) for name, found in rows.items()}
     fitted = [name for name in names if name in rows and name in METHODS]
@@ -246,6 +249,13 @@ def select_method(
     return Selection(within[0] if within else best, best, tuple(candidates), splits, folds, n)
 
 
+def calibrator_of(method: str, zero_labels: str, prior: tuple[float, float] | None = None) -> Calibrator:
+    """An unfitted calibrator of this method; the prior is that of one temperature."""
+    if method == "temperature":
+        return TemperatureScaling(zero_labels=zero_labels, prior=prior)
+    return METHODS[method](zero_labels=zero_labels)  # type: ignore[call-arg]
+
+
 def parts_of(n: int, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows to fit to and rows held out, for every part of a random split."""
     part = np.random.default_rng(seed).permutation(n) % folds
@@ -254,14 +264,19 @@ def parts_of(n: int, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.nda
 
 
 def _cross_fitted(
-    name: str, z: Array, y: np.ndarray, parts: Sequence[tuple[np.ndarray, np.ndarray]], zero_labels: str
+    name: str,
+    z: Array,
+    y: np.ndarray,
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    zero_labels: str,
+    prior: tuple[float, float] | None,
 ) -> Array | str:
     """Calibrated logits of every row; or what went wrong, if this method cannot be fitted to these rows."""
     calibrated = np.empty(tuple(z.shape), dtype=np.float64)
     try:
         for train, held in parts:
             if name in METHODS:
-                fitted = METHODS[name](zero_labels=zero_labels).fit(z[train], y[train])  # type: ignore[call-arg]
+                fitted = calibrator_of(name, zero_labels, prior).fit(z[train], y[train])
                 calibrated[held] = to_numpy(fitted.transform(z[held]))
             else:
                 calibrated[held] = _baseline(name, to_numpy(z[train]), y[train], to_numpy(z[held]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +14,17 @@ from logitherm.calibration.base import Calibrator
 from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
 from logitherm.calibration.provenance import provenance
 from logitherm.calibration.rows import possible
-from logitherm.calibration.selection import BASELINES, CANDIDATES, METHODS, QUICK, Selection, parts_of, select_method
-from logitherm.calibration.temperature_scaling import TemperatureScaling
+from logitherm.calibration.selection import (
+    BASELINES,
+    CANDIDATES,
+    METHODS,
+    QUICK,
+    Selection,
+    calibrator_of,
+    parts_of,
+    select_method,
+)
+from logitherm.calibration.temperature_scaling import TemperatureScaling, as_prior
 from logitherm.calibration.verdict import FEW, absent_classes, is_wrong_tool, verdict
 from logitherm.metrics import Evaluation, evaluate, reliability, reliability_grid
 from logitherm.metrics.comparison import Comparison, compare
@@ -39,7 +48,11 @@ class CalibrationStudy:
     name, method, scored_on : str
         What was studied, how, and on which rows the scores were taken.
     fit : TemperatureFit
-        The single temperature fitted to all rows of the first set, whatever the method.
+        The single temperature fitted to all rows of the first set, whatever the method; with a prior the one under it.
+    alone : TemperatureFit
+        The same by likelihood alone.
+    prior : (float, float) or None
+        Centre, and deviation of log T, that the temperature was drawn to.
     before, after : Evaluation
         Scores of the logits as they are and calibrated, with bootstrap intervals, on rows that were not fitted.
     changes : Comparison
@@ -63,6 +76,8 @@ class CalibrationStudy:
     scored_on: str
     n_scored: int
     fit: TemperatureFit
+    alone: TemperatureFit
+    prior: tuple[float, float] | None
     before: Evaluation
     after: Evaluation
     changes: Comparison
@@ -79,6 +94,7 @@ class CalibrationStudy:
         plain: dict[str, Any] = {"method": self.method, "name": self.name, "scored_on": self.scored_on}
         plain |= {k: v for k, v in found.items() if k not in ("nll_before", "nll_after")}
         plain["n_scored"] = self.n_scored
+        plain["prior"] = self._prior()
         for side in ("before", "after"):
             scores = getattr(self, side).to_dict()
             named = {k: v for k, v in scores.items() if isinstance(v, dict)}
@@ -86,6 +102,13 @@ class CalibrationStudy:
             plain[f"{side}_intervals"] = {k: [v["low"], v["high"]] for k, v in named.items()}
         plain["changes"] = self.changes.to_dict()
         return plain | self._enough() | {"verdict": self.verdict}
+
+    def _prior(self) -> dict[str, Any] | None:
+        if self.prior is None:
+            return None
+        alone = self.alone.to_dict()
+        values = {"centre": self.prior[0], "deviation": self.prior[1]}
+        return values | {"without": {name: alone[name] for name in ("temperature", "interval", "at_bound")}}
 
     def _enough(self) -> dict[str, Any]:
         return {
@@ -104,6 +127,7 @@ class CalibrationStudy:
             "n_scored": self.n_scored,
             "verdict": self.verdict,
             "fit": self.fit.to_dict(),
+            "prior": self._prior(),
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
             "changes": self.changes.to_dict(),
@@ -125,6 +149,7 @@ def calibrate(
     seed: int = 0,
     bootstrap: int = 1000,
     zero_labels: str = "raise",
+    prior: tuple[float, float] | None = None,
     compare_methods: bool | None = None,
     groups: Any = None,
     name: str | None = None,
@@ -156,6 +181,9 @@ def calibrate(
         Replicates of the intervals.
     zero_labels : "raise" or "exclude"
         What to do with labels of probability zero; excluded rows are not scored either.
+    prior : (float, float), optional
+        With the method "temperature": centre, and standard deviation of log T, of a log-normal prior of T,
+        as in `TemperatureScaling`; for few rows, where some of them alone would ask for T = 0.
     compare_methods : bool, optional
         Whether to test if one temperature is enough, and to compare methods by cross-validation on the first set (those
         without a matrix unless "auto"); by default with "auto", and for up to a million logits.
@@ -191,6 +219,12 @@ def calibrate(
         )
     if (test_logits is None) != (test_labels is None):
         raise ValueError("test_labels: must be given exactly if test_logits are; got one of them; give both or neither")
+    if prior is not None:
+        if method != "temperature":
+            raise ValueError(
+                f"prior: must be None unless method is 'temperature'; got {prior} with {method!r}; drop one"
+            )
+        prior = as_prior(prior)
     say = progress or (lambda message, share: None)
     logits = as_array(logits, "logits")
     if logits.ndim != 2:
@@ -204,17 +238,20 @@ def calibrate(
         method == AUTO or groups is not None or (compare_methods is None and _is_quick(found)) or compare_methods
     ):
         goodness = goodness_of_fit(logits, labels, groups=groups, zero_labels=zero_labels)
-        split: dict[str, Any] = {"folds": folds, "bins": bins, "seed": seed, "zero_labels": zero_labels}
+        split: dict[str, Any] = {"folds": folds, "bins": bins, "seed": seed, "zero_labels": zero_labels, "prior": prior}
         split |= {"methods": CANDIDATES, "baselines": BASELINES} if method == AUTO else {"methods": QUICK}
         selection = select_method(logits, labels, progress=lambda message, share: say(message, 0.5 * share), **split)
     chosen = method if method != AUTO else "temperature" if selection is None else selection.chosen
     say(f"fitting {chosen}", 0.5)
     calibrator: Calibrator = TemperatureScaling(zero_labels=zero_labels)._adopt(found)
-    if chosen != "temperature":
-        calibrator = METHODS[chosen](zero_labels=zero_labels).fit(logits, labels)  # type: ignore[call-arg]
+    if chosen != "temperature" or prior is not None:
+        calibrator = calibrator_of(chosen, zero_labels, prior).fit(logits, labels)
+    alone = found
+    if prior is not None:
+        found = _under_prior(alone, calibrator, logits, labels)
 
     if test_logits is None:
-        scored = _cross_fitted(method if selection else chosen, logits, labels, folds, seed, zero_labels)
+        scored = _cross_fitted(method if selection else chosen, logits, labels, folds, seed, zero_labels, prior)
         scored_on = f"{folds}-fold cross-fitting on the same {{}} rows"
     else:
         scored = _applied(calibrator, test_logits, test_labels)
@@ -251,6 +288,8 @@ def calibrate(
         selection=selection,
         goodness=goodness,
         confidence=float(counted @ said / counted.sum()),
+        alone=alone,
+        prior=prior,
     )
     if found.n >= FEW:
         words += absent_classes(as_labels(labels, (logits.shape[0],), found.classes), found.classes)
@@ -261,6 +300,8 @@ def calibrate(
         scored_on=scored_on,
         n_scored=before.n,
         fit=found,
+        alone=alone,
+        prior=prior,
         before=before,
         after=after,
         changes=changes,
@@ -270,6 +311,23 @@ def calibrate(
         goodness=goodness,
         selection=selection,
         verdict=words,
+    )
+
+
+def _under_prior(alone: TemperatureFit, calibrator: Any, logits: Array, labels: Array) -> TemperatureFit:
+    """The fit with the T, error and interval under the prior; the tests of the likelihood do not apply to it."""
+    total = make_source(logits, labels).totals(np.array([1 / calibrator.temperature_]))
+    return replace(
+        alone,
+        temperature=calibrator.temperature_,
+        standard_error=calibrator.standard_error_,
+        interval=calibrator.interval_,
+        nll_after=float(total.nll[0]) / total.weight,
+        sandwich_error=None,
+        sandwich_interval=None,
+        likelihood_ratio=None,
+        p_value=None,
+        at_bound=None,
     )
 
 
@@ -317,7 +375,15 @@ def _applied(calibrator: Calibrator, logits: Array, labels: Array) -> Scored:
     return Scored(logits, labels, calibrator.transform(logits), np.ones(logits.shape[0]))
 
 
-def _cross_fitted(method: str, logits: Array, labels: Array, folds: int, seed: int, zero_labels: str) -> Scored:
+def _cross_fitted(
+    method: str,
+    logits: Array,
+    labels: Array,
+    folds: int,
+    seed: int,
+    zero_labels: str,
+    prior: tuple[float, float] | None = None,
+) -> Scored:
     """Every row through the calibrator fitted to the rows of the other parts, with "auto" chosen among these too."""
     n, classes = logits.shape
     if folds < 2:
@@ -333,8 +399,8 @@ def _cross_fitted(method: str, logits: Array, labels: Array, folds: int, seed: i
         if method == AUTO:
             parts = min(folds, len(train))
             chosen = select_method(logits[train], y[train], folds=parts, seed=seed, zero_labels=zero_labels).chosen
-        fitted = METHODS[chosen](zero_labels=zero_labels).fit(logits[train], y[train])  # type: ignore[call-arg]
-        if method == "temperature":
+        fitted = calibrator_of(chosen, zero_labels, prior).fit(logits[train], y[train])
+        if isinstance(fitted, TemperatureScaling) and method == "temperature":
             temperature[held] = fitted.temperature_
         else:
             calibrated[held] = to_numpy(fitted.transform(logits[held]))

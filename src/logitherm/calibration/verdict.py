@@ -18,6 +18,7 @@ MUCH = 0.03  # calibration error that is worth a word if it remains
 SURE = 0.01  # p-value below which groups are said to differ
 TWO = 2.0  # standard errors of a difference beyond which it is not chance
 FEW = 30  # rows below which the intervals themselves are not to be trusted
+PRIOR = "draw T to what is expected of it by a prior: prior=(1, 0.5) in Python, --prior 1,0.5 on the command line."
 
 
 def verdict(
@@ -31,30 +32,36 @@ def verdict(
     selection: Selection | None = None,
     goodness: GoodnessOfFit | None = None,
     confidence: float | None = None,
+    alone: TemperatureFit | None = None,
+    prior: tuple[float, float] | None = None,
 ) -> list[str]:
     """What the model is, what the calibrator does about it, what would do better, and what to beware of.
 
-    `confidence` is the mean one before.
+    `confidence` is the mean one before; with a prior, `fit` is the one under it and `alone` that of the likelihood.
     """
+    alone = alone or fit
     if fit.classes == 1:
         return ["There is only one class: no temperature changes anything."]
     if min(fit.n, before.n) < FEW:
         return [
             f"{min(fit.n, before.n)} rows are too few to say what a temperature does; at least {FEW} are needed, "
             "better hundreds.",
+            *_prior(alone, prior),
             *_excluded(fit),
         ]
     if fit.at_bound == "zero":
         return [
             "Every label is the model's first choice: these rows cannot tell how sure the model should be (T = 0).",
-            "Collect rows on which the model errs before calibrating.",
+            f"Collect rows on which the model errs before calibrating; or {PRIOR}",
         ]
-    if fit.at_bound == "infinite" or (fit.interval and fit.interval[1] == float("inf")):
+    if alone.at_bound == "infinite" or (alone.interval and alone.interval[1] == float("inf")):
         return [
             "The logits say nothing about these labels that an infinite temperature would not say as well.",
             "Check that labels and logits belong together, that labels count from 0 and columns are in their order.",
+            *_prior(alone, prior),
         ]
-    found = [_state(fit, before, confidence), _effect(before, after, changes, WORDS[method])]
+    found = [_state(fit, before, confidence), *_prior(alone, prior), _effect(before, after, changes, WORDS[method])]
+    certain = math.isinf(after.nll.value) and math.isfinite(before.nll.value)
     if is_wrong_tool(changes):
         if "on the whole" in found[0].lower():
             found.insert(1, found[0])
@@ -66,8 +73,11 @@ def verdict(
             "The calibration error grows by more than chance allows: the model errs in ways that this method cannot "
             "mend."
         )
-    if selection is not None:
+    if selection is not None and alone.at_bound is None:  # at a bound there is nothing to compare
         found.append(_compared(selection))
+        certain = certain or math.isinf(selection.of(selection.best).nll)
+    if certain and prior is None:
+        found.append(f"Without a few of the rows the rest ask for T = 0: collect more rows, or {PRIOR}")
     if goodness is not None:
         found += _groups(goodness)
     return found + _warnings(fit, before, after, bins)
@@ -77,10 +87,7 @@ def _compared(selection: Selection) -> str:
     """What cross-validation allows to be said of one temperature against everything else."""
     best, single, nothing = (selection.of(name) for name in (selection.best, "temperature", AS_IT_IS))
     if math.isinf(best.nll):
-        return (
-            "In cross-validation every method is certain of something wrong: without a few of these rows all others "
-            "ask for T = 0. Collect more rows, or fit with a prior on T."
-        )
+        return "In cross-validation every method is certain of something wrong."
     if nothing.behind <= TWO * nothing.error:
         return (
             "There is hardly anything to mend: by cross-validation no method lowers the NLL by more than chance allows."
@@ -154,15 +161,35 @@ def _effect(before: Evaluation, after: Evaluation, changes: Comparison, calibrat
     """Judged by the intervals of the differences, which compare the same rows."""
     ece_before, ece_after = (f"{100 * side.ece.value:.2f} %" for side in (before, after))
     scores = f"NLL {before.nll.value:.4g} to {after.nll.value:.4g}, ECE {ece_before} to {ece_after}"
-    nll, ece = changes.nll.sign, changes.ece.sign
+    nll, ece = _nll_sign(before, after, changes), changes.ece.sign
     if ece < 0 and after.ece_equal_mass.value >= before.ece_equal_mass.value:
         ece = 0  # other bins, other answer
+    words = {-1: "falls", 0: "does not change by more than chance allows", 1: "rises"}
+    if math.isinf(after.nll.value):
+        certain = f"{calibrator} is certain of something wrong, so the NLL becomes infinite"
+        if nll == 0:
+            certain = "some labels have probability 0, so the NLL is infinite before and after"
+        return f"On rows it was not fitted to, {certain}; the calibration error {words[ece]}: {scores}."
     if nll < 0 and ece < 0:
         return f"{calibrator.capitalize()} improves both scores on rows it was not fitted to: {scores}."
     if nll == ece == 0:
         return f"On rows it was not fitted to, neither score changes by more than chance allows: {scores}."
-    words = {-1: "falls", 0: "does not change by more than chance allows", 1: "rises"}
     return f"On rows it was not fitted to, the NLL {words[nll]} and the calibration error {words[ece]}: {scores}."
+
+
+def _nll_sign(before: Evaluation, after: Evaluation, changes: Comparison) -> int:
+    """That of the change, which has no interval where a side is infinite."""
+    return changes.nll.sign or int(math.isinf(after.nll.value)) - int(math.isinf(before.nll.value))
+
+
+def _prior(alone: TemperatureFit, prior: tuple[float, float] | None) -> list[str]:
+    """What the prior does to T."""
+    if prior is None:
+        return []
+    t = "infinity" if math.isinf(alone.temperature) else f"{alone.temperature:.3g}"
+    return [
+        f"T is drawn to {prior[0]:g} by the prior (deviation {prior[1]:g} of log T); the rows alone ask for T = {t}."
+    ]
 
 
 def _warnings(fit: TemperatureFit, before: Evaluation, after: Evaluation, bins: int) -> list[str]:

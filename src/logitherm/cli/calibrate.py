@@ -36,6 +36,7 @@ class Choices:
     as_json: bool = False
     name: str | None = None
     groups: np.ndarray | None = None
+    prior: tuple[float, float] | None = None
 
 
 @click.command(
@@ -63,6 +64,12 @@ class Choices:
         metavar="FILE",
         help="A group for every row of VAL (.npy, or .txt with one a line), whose temperatures are compared.",
     ),
+    click.option(
+        "--prior",
+        type=options.Prior(),
+        metavar="CENTRE,DEVIATION",
+        help="Draw T to CENTRE, with a standard DEVIATION of log T: for few rows. Try 1,0.5.  [default: none]",
+    ),
     options.probabilities,
     options.zero_labels,
     options.bins,
@@ -89,6 +96,8 @@ def command(
     if test is None and test_labels is not None:
         raise click.UsageError("--test-labels needs TEST, the file of logits they belong to.")
     choices = Choices(**chosen)
+    if choices.prior is not None and choices.method != "temperature":
+        raise click.UsageError("--prior is for --method temperature, the default.")
     check_outputs(choices, inputs=[path for path in (val, test, labels, test_labels, groups) if path is not None])
     with progress() as tell:
         data = [read(val, labels, probabilities, tell)]
@@ -153,6 +162,7 @@ def run(data: list[LogitData], choices: Choices, tell: Tell) -> Any:
         bins=choices.bins,
         seed=choices.seed,
         zero_labels=choices.zero_labels,
+        prior=choices.prior,
         groups=choices.groups,
         name=choices.name or val.source,
         progress=tell,
@@ -188,7 +198,7 @@ def show(study: Any, data: list[LogitData], choices: Choices, written: list[tupl
     out = console()
     out.print(tables.sentences(study.verdict))
     out.print()
-    out.print(tables.temperature_table(study.fit))
+    out.print(tables.temperature_table(study.fit, study.prior))
     out.print()
     single = study.method == "temperature"
     after = f"after\nT = {tables.temperature_text(study.fit)}" if single else f"after\n{study.method}"

@@ -101,7 +101,7 @@ def _methods(selection: Mapping[str, Any], used: str) -> str:
 def _splits(selection: Mapping[str, Any]) -> str:
     """What recalibration mends of the scores, and what it cannot."""
     nll, brier = selection["splits"]
-    if nll["total"] is None:
+    if nll["total"] is None or nll["refinement"] is None:
         return ""
     best = escape(selection["best"])
     rows = "".join(
