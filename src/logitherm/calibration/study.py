@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitherm._array import Array, as_array, describe, to_numpy
+from logitherm._json import plain as plain_json
 from logitherm._labels import as_labels
+from logitherm.calibration.association import Association, association
 from logitherm.calibration.base import Calibrator
 from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
 from logitherm.calibration.provenance import provenance
@@ -19,13 +21,14 @@ from logitherm.calibration.selection import (
     CANDIDATES,
     METHODS,
     QUICK,
+    WORDS,
     Selection,
     calibrator_of,
     parts_of,
     select_method,
 )
 from logitherm.calibration.temperature_scaling import TemperatureScaling, as_prior
-from logitherm.calibration.verdict import FEW, absent_classes, is_wrong_tool, verdict
+from logitherm.calibration.verdict import FEW, absent_classes, is_wrong_tool, state_of, verdict
 from logitherm.metrics import Evaluation, evaluate, reliability, reliability_grid
 from logitherm.metrics.comparison import Comparison, compare
 from logitherm.thermometer import TemperatureFit, fit_temperature
@@ -55,6 +58,10 @@ class CalibrationStudy:
         Centre, and deviation of log T, that the temperature was drawn to.
     before, after : Evaluation
         Scores of the logits as they are and calibrated, with bootstrap intervals, on rows that were not fitted.
+    confidence : float
+        Mean confidence before, of the rows that are scored.
+    association : Association
+        Whether labels and logits of the first set belong together.
     changes : Comparison
         After minus before on the same rows, with intervals of the differences.
     nll_curve : dict
@@ -80,6 +87,8 @@ class CalibrationStudy:
     prior: tuple[float, float] | None
     before: Evaluation
     after: Evaluation
+    confidence: float
+    association: Association
     changes: Comparison
     nll_curve: dict[str, list[float]]
     reliability: dict[str, Any]
@@ -94,6 +103,7 @@ class CalibrationStudy:
         plain: dict[str, Any] = {"method": self.method, "name": self.name, "scored_on": self.scored_on}
         plain |= {k: v for k, v in found.items() if k not in ("nll_before", "nll_after")}
         plain["n_scored"] = self.n_scored
+        plain["association"] = self.association.to_dict()
         plain["prior"] = self._prior()
         for side in ("before", "after"):
             scores = getattr(self, side).to_dict()
@@ -131,6 +141,9 @@ class CalibrationStudy:
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
             "changes": self.changes.to_dict(),
+            "association": self.association.to_dict(),
+            "state": plain_json(state_of(self.fit, self.before, self.confidence)._asdict()),
+            "words": WORDS[self.method],
             "wrong_tool": is_wrong_tool(self.changes),
             "nll_curve": self.nll_curve,
             "reliability": self.reliability,
@@ -272,8 +285,11 @@ def calibrate(
         "grid": _grid(scored.logits, scored.labels, found, bins),
     }
     curve = _nll_curve(logits, labels, found)
+    y = as_labels(labels, (logits.shape[0],), alone.classes)
+    belong = association(logits, y, alone.temperature)
     counted = np.asarray(diagrams["before"]["count"], dtype=np.float64)
     said = np.array([0.0 if c is None else c for c in diagrams["before"]["confidence"]])
+    confidence = float(counted @ said / counted.sum())
     name, scored_on = name or "logits", scored_on.format(before.n)
     calibrator.provenance_ = provenance(
         logits, labels, name=name, method=chosen, scored_on=scored_on, before=before, after=after
@@ -287,12 +303,13 @@ def calibrate(
         method=chosen,
         selection=selection,
         goodness=goodness,
-        confidence=float(counted @ said / counted.sum()),
+        confidence=confidence,
         alone=alone,
         prior=prior,
+        labels=belong,
     )
     if found.n >= FEW:
-        words += absent_classes(as_labels(labels, (logits.shape[0],), found.classes), found.classes)
+        words += absent_classes(y, found.classes)
     say("done", 1.0)
     return CalibrationStudy(
         name=name,
@@ -304,6 +321,8 @@ def calibrate(
         prior=prior,
         before=before,
         after=after,
+        confidence=confidence,
+        association=belong,
         changes=changes,
         nll_curve=curve,
         reliability=diagrams,

@@ -4,9 +4,11 @@ headline."""
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
+from logitherm.calibration.association import Association
 from logitherm.calibration.goodness import GoodnessOfFit
 from logitherm.calibration.selection import AS_IT_IS, WORDS, Selection
 from logitherm.metrics import Evaluation
@@ -18,6 +20,7 @@ MUCH = 0.03  # calibration error that is worth a word if it remains
 SURE = 0.01  # p-value below which groups are said to differ
 TWO = 2.0  # standard errors of a difference beyond which it is not chance
 FEW = 30  # rows below which the intervals themselves are not to be trusted
+CHECK = "Check that labels and logits belong together, that labels count from 0 and columns are in their order."
 PRIOR = "draw T to what is expected of it by a prior: prior=(1, 0.5) in Python, --prior 1,0.5 on the command line."
 
 
@@ -34,10 +37,12 @@ def verdict(
     confidence: float | None = None,
     alone: TemperatureFit | None = None,
     prior: tuple[float, float] | None = None,
+    labels: Association | None = None,
 ) -> list[str]:
     """What the model is, what the calibrator does about it, what would do better, and what to beware of.
 
-    `confidence` is the mean one before; with a prior, `fit` is the one under it and `alone` that of the likelihood.
+    `confidence` is the mean one before; with a prior, `fit` is the one under it and `alone` that of the likelihood;
+    `labels` says how far labels and logits belong together.
     """
     alone = alone or fit
     if fit.classes == 1:
@@ -57,18 +62,22 @@ def verdict(
     if alone.at_bound == "infinite" or (alone.interval and alone.interval[1] == float("inf")):
         return [
             "The logits say nothing about these labels that an infinite temperature would not say as well.",
-            "Check that labels and logits belong together, that labels count from 0 and columns are in their order.",
+            CHECK,
             *_prior(alone, prior),
         ]
-    found = [_state(fit, before, confidence), *_prior(alone, prior), _effect(before, after, changes, WORDS[method])]
+    effect = _effect(before, after, changes, WORDS[method])
+    found = [_state(fit, before, confidence), *_prior(alone, prior), effect]
+    if method != "temperature":
+        found = [effect, found[0]]  # the headline is that of what is saved
     certain = math.isinf(after.nll.value) and math.isfinite(before.nll.value)
     if is_wrong_tool(changes):
-        if "on the whole" in found[0].lower():
-            found.insert(1, found[0])
-        found[0] = f"Method {method} is the wrong tool here."
+        wrong = f"Method {method} is the wrong tool here."
         if method == "temperature":
             t = f"T = {fit.temperature:.3g}"
-            found[0] = f"By likelihood the best single temperature is {t}, but it is the wrong tool here."
+            wrong = f"By likelihood the best single temperature is {t}, but it is the wrong tool here."
+            if not state_of(fit, before, confidence).mixed:
+                del found[0]
+        found.insert(0, wrong)
         found.append(
             "The calibration error grows by more than chance allows: the model errs in ways that this method cannot "
             "mend."
@@ -80,7 +89,19 @@ def verdict(
         found.append(f"Without a few of the rows the rest ask for T = 0: collect more rows, or {PRIOR}")
     if goodness is not None:
         found += _groups(goodness)
-    return found + _warnings(fit, before, after, bins)
+    return _shuffled(labels) + found + _warnings(fit, before, after, bins, method)
+
+
+def _shuffled(labels: Association | None) -> list[str]:
+    """Whether the labels might as well be in another order."""
+    if labels is None or not labels.none:
+        return []
+    right, chance = 100 * labels.accuracy, 100 * labels.by_chance
+    return [
+        f"These labels cannot be told from shuffled ones: {right:.3g} % of the predictions are right, {chance:.3g} % "
+        "would be by chance.",
+        CHECK,
+    ]
 
 
 def _compared(selection: Selection) -> str:
@@ -125,7 +146,10 @@ def absent_classes(labels: np.ndarray, classes: int) -> list[str]:
     if not len(absent) or classes < 2:
         return []
     which = f"Class {absent[0]} has" if len(absent) == 1 else f"{len(absent)} of {classes} classes have"
-    return [f"{which} no rows among those fitted: methods with biases or a matrix learn to rule out what is absent."]
+    return [
+        f"{which} no rows among those fitted: methods with biases or a matrix learn to rule out what is absent, so "
+        "none of them is recommended."
+    ]
 
 
 def is_wrong_tool(changes: Comparison) -> bool:
@@ -138,23 +162,41 @@ def few_decide(fit: TemperatureFit) -> bool:
     return bool(fit.standard_error and fit.sandwich_error and fit.sandwich_error > WRONG_BEYOND * fit.standard_error)
 
 
-def _state(fit: TemperatureFit, before: Evaluation, confidence: float | None) -> str:
-    low, high = (fit.sandwich_interval if few_decide(fit) else fit.interval) or (0.0, float("inf"))
-    t = f"T = {fit.temperature:.3g}"
-    if confidence is not None and (
+class State(NamedTuple):
+    """What the model is before anything is done about it."""
+
+    kind: str  # "overconfident", "underconfident" or "undecided"
+    mixed: bool  # whether the likelihood, ruled by a few rows, asks for the opposite of what most rows need
+    robust: bool  # whether the interval is that of the sandwich error
+    interval: tuple[float, float]  # of T, the one to be trusted
+
+
+def state_of(fit: TemperatureFit, before: Evaluation, confidence: float | None) -> State:
+    """Judged by the interval of T; by accuracy and mean confidence where these contradict it."""
+    robust = few_decide(fit)
+    low, high = (fit.sandwich_interval if robust else fit.interval) or (0.0, math.inf)
+    kind = "overconfident" if low > 1 else "underconfident" if high < 1 else "undecided"
+    mixed = confidence is not None and (
         (low > 1 and confidence < before.accuracy.low) or (high < 1 and confidence > before.accuracy.high)
-    ):
-        kind, wish = ("underconfident", "heating") if low > 1 else ("overconfident", "cooling")
+    )
+    if mixed:
+        kind = "underconfident" if low > 1 else "overconfident"
+    return State(kind, mixed, robust, (low, high))
+
+
+def _state(fit: TemperatureFit, before: Evaluation, confidence: float | None) -> str:
+    state, t = state_of(fit, before, confidence), f"T = {fit.temperature:.3g}"
+    low, high = state.interval
+    if state.mixed and confidence is not None:
         sure, right = 100 * confidence, 100 * before.accuracy.value
         return (
-            f"On the whole the model is {kind} ({sure:.3g} % sure, {right:.3g} % right), yet its likelihood "
-            f"asks for {wish} to {t}: a few rows outweigh all others."
+            f"On the whole the model is {state.kind} ({sure:.3g} % sure, {right:.3g} % right), yet its likelihood "
+            f"asks for {'heating' if low > 1 else 'cooling'} to {t}: a few rows outweigh all others."
         )
-    if low > 1:
-        return f"The model is overconfident: too cold, it needs heating to {t}."
-    if high < 1:
-        return f"The model is underconfident: too hot, it needs cooling to {t}."
-    return f"The model's temperature cannot be told from 1 on {fit.n} rows ({t}, interval {low:.3g} to {high:.3g})."
+    if state.kind == "undecided":
+        return f"The model's temperature cannot be told from 1 on {fit.n} rows ({t}, interval {low:.3g} to {high:.3g})."
+    wish = "too cold, it needs heating" if low > 1 else "too hot, it needs cooling"
+    return f"The model is {state.kind}: {wish} to {t}."
 
 
 def _effect(before: Evaluation, after: Evaluation, changes: Comparison, calibrator: str) -> str:
@@ -192,11 +234,11 @@ def _prior(alone: TemperatureFit, prior: tuple[float, float] | None) -> list[str
     ]
 
 
-def _warnings(fit: TemperatureFit, before: Evaluation, after: Evaluation, bins: int) -> list[str]:
+def _warnings(fit: TemperatureFit, before: Evaluation, after: Evaluation, bins: int, method: str) -> list[str]:
     found = []
     chance = 0.4 * math.sqrt(bins / after.n)  # at most the mean ECE of an honest model: sqrt(2 / pi) / 2 a bin
     if max(before.ece.value / 2, chance) < after.ece.low <= before.ece.high and after.ece.value > MUCH:
-        found.append("Much of the calibration error remains: it is not a matter of one temperature.")
+        found.append(f"Much of the calibration error remains: it is not a matter of {WORDS[method]}.")
     if few_decide(fit) and fit.sandwich_interval:
         ratio = (fit.sandwich_error or 0) / (fit.standard_error or 1)
         low, high = fit.sandwich_interval
