@@ -117,3 +117,20 @@ def test_as_many_folds_as_rows():
 def test_logits_of_one_dimension_are_refused():
     with pytest.raises(ValueError, match=r"logits: must have shape \(rows, classes\); got .*; reshape them"):
         select_method(np.zeros(10), np.zeros(10, dtype=int))
+
+
+def test_where_a_class_has_no_rows_what_would_rule_it_out_is_compared_but_not_chosen():
+    z, labels = simulated(bias=[1.5, 0, 0, -1.5])
+    assert not METHODS[select_method(z, labels).best].keeps_predictions
+    keep = labels != 3
+    found = select_method(z[keep], labels[keep])
+    assert METHODS[found.chosen].keeps_predictions and METHODS[found.best].keeps_predictions
+    bias = found.of("bias")
+    assert bias.behind < 0 and bias.ineligible == "class 3 has no rows, which this method would learn to rule out"
+    assert found.of("temperature").ineligible is None
+    study = calibrate(z[keep][:600], labels[keep][:600], method="auto", folds=3, bootstrap=20)
+    assert all(study.selection.of(name).failure is None for name in BASELINES)
+    assert METHODS[study.method].keeps_predictions
+    assert not any("method bias" in line or "method matrix" in line for line in study.verdict)
+    assert any("none of them is recommended" in line for line in study.verdict)
+    assert select_method(z[keep], labels[keep], methods=["bias", "vector"]).chosen == "bias"

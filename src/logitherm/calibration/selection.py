@@ -94,10 +94,12 @@ class Candidate:
     nll, brier, ece : float
         Cross-validated means over all rows; an NLL of inf means that some label was given probability 0.
     behind, error : float
-        Mean NLL above the best method's, and the standard error of that difference over rows.
+        Mean NLL above the best eligible method's, and the standard error of that difference over rows.
     keeps_predictions : bool
     failure : str or None
         Why it could not be fitted.
+    ineligible : str or None
+        Why it is not chosen, however it fares.
     """
 
     method: str
@@ -108,6 +110,7 @@ class Candidate:
     error: float
     keeps_predictions: bool
     failure: str | None = None
+    ineligible: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Selection:
     chosen : str
         The simplest method whose NLL is within one standard error of the best one's.
     best : str
-        The method of lowest NLL.
+        The eligible method of lowest NLL.
     candidates : tuple of Candidate
         Simplest first, after the logits as they are; the baselines last.
     splits : tuple of ScoreSplit
@@ -157,6 +160,9 @@ def select_method(
     progress: Callable[[str, float], None] | None = None,
 ) -> Selection:
     """Compare methods by cross-validated NLL and choose the simplest within one standard error of the best.
+
+    Where a class has no rows, methods that may change predictions are compared but not eligible: they learn to rule the
+    class out, and no row can tell that it was wrong. (If only such methods are given, one of them is chosen.)
 
     Parameters
     ----------
@@ -227,7 +233,10 @@ def select_method(
     fitted = [name for name in names if name in rows and name in METHODS]
     if not fitted:
         raise ValueError(f"logits: no method could be fitted; {made[names[0]]}")
-    best = min(fitted, key=lambda name: mean[name])
+    reason = _absent(y, classes)
+    barred = {name: reason for name in fitted if not METHODS[name].keeps_predictions} if reason else {}
+    eligible = [name for name in fitted if name not in barred] or fitted
+    best = min(eligible, key=lambda name: mean[name])
     candidates = []
     for name, u in made.items():
         keeps = name == AS_IT_IS or (name in METHODS and METHODS[name].keeps_predictions)
@@ -240,13 +249,23 @@ def select_method(
         ece = float(expected_calibration_error(u, y, bins=bins))
         brier = float(rows[name].brier.mean())
         behind = 0.0 if mean[name] == mean[best] else mean[name] - mean[best]  # both may be infinite
-        candidates.append(Candidate(name, mean[name], brier, ece, behind, error, keeps))
-    within = [c.method for c in candidates if c.method in fitted and c.behind <= c.error]
+        why = barred.get(name)
+        candidates.append(Candidate(name, mean[name], brier, ece, behind, error, keeps, ineligible=why))
+    within = [c.method for c in candidates if c.method in eligible and c.behind <= c.error]
     splits = (
         split_score("nll", rows[AS_IT_IS].nll, rows[best].nll),
         split_score("brier", rows[AS_IT_IS].brier, rows[best].brier),
     )
     return Selection(within[0] if within else best, best, tuple(candidates), splits, folds, n)
+
+
+def _absent(labels: np.ndarray, classes: int) -> str | None:
+    """Why methods that may change predictions are not to be chosen."""
+    absent = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
+    if not len(absent) or classes < 2:
+        return None
+    which = f"class {absent[0]} has" if len(absent) == 1 else f"{len(absent)} of {classes} classes have"
+    return f"{which} no rows, which this method would learn to rule out"
 
 
 def calibrator_of(method: str, zero_labels: str, prior: tuple[float, float] | None = None) -> Calibrator:
@@ -286,26 +305,27 @@ def _cross_fitted(
 
 
 class _Softmax(ClassifierMixin, BaseEstimator):
-    """A fitted classifier to scikit-learn: its inputs are logits, its answer their softmax."""
+    """A fitted classifier to scikit-learn: its inputs are logits, its answer their softmax, of some of the classes."""
 
-    def __init__(self, classes: int = 2) -> None:
-        self.classes = classes
-        self.classes_ = np.arange(classes)
+    def __init__(self, seen: Sequence[int] = (0, 1)) -> None:
+        self.seen = seen
+        self.classes_ = np.arange(len(seen))
 
     def fit(self, z: np.ndarray, y: np.ndarray) -> _Softmax:
         return self
 
     def predict(self, z: np.ndarray) -> np.ndarray:
-        return np.asarray(z.argmax(axis=1))
+        return np.asarray(z[:, self.seen].argmax(axis=1))
 
     def predict_proba(self, z: np.ndarray) -> np.ndarray:
-        return np.asarray(softmax(z.astype(np.float64)))
+        return np.asarray(softmax(z.astype(np.float64)))[:, self.seen]
 
 
 def _baseline(name: str, z: np.ndarray, y: np.ndarray, held: np.ndarray) -> np.ndarray:
     """Log-probabilities by scikit-learn; -inf where it says 0, and for classes that it has not seen."""
-    model = CalibratedClassifierCV(FrozenEstimator(_Softmax(z.shape[1])), method=name).fit(z, y)
+    seen, index = np.unique(y, return_inverse=True)  # scikit-learn fails where a class of the model has no rows
+    model = CalibratedClassifierCV(FrozenEstimator(_Softmax(seen.tolist())), method=name).fit(z, index)
     found = np.full(held.shape, -np.inf)
     with np.errstate(divide="ignore"):
-        found[:, model.classes_] = np.log(model.predict_proba(held))
+        found[:, seen] = np.log(model.predict_proba(held))
     return found

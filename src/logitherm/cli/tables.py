@@ -171,9 +171,14 @@ def selection_table(selection: Any) -> RenderableType:
             table.add_row(name, "-", "-", "-", "could not be fitted")
             continue
         behind = "best" if each.method == selection.best else f"{number(each.behind, 4)} ± {number(each.error, 4)}"
-        kept = "kept" if each.keeps_predictions else "may change"
+        kept = "kept" if each.keeps_predictions else "not eligible" if each.ineligible else "may change"
         table.add_row(name, number(each.nll, 4), behind, f"{number(100 * each.ece, 2)} %", kept)
-    return Padding(table, (0, 0, 0, 1))
+    reason = next((each.ineligible for each in selection.candidates if each.ineligible), None)
+    if reason is None:
+        return Padding(table, (0, 0, 0, 1))
+    from rich.console import Group
+
+    return Group(Padding(table, (0, 0, 0, 1)), footnote(f"Not eligible: {reason}."))
 
 
 def split_note(selection: Any) -> RenderableType:
