@@ -278,3 +278,16 @@ def test_a_prior_is_for_one_temperature():
     for bad in ((1, -1), 0.5, "wide"):
         with pytest.raises(ValueError, match="prior: must be a centre and a deviation of log T"):
             calibrate(*nearly_separable(1), prior=bad)
+
+
+def test_groups_of_the_method_are_checked():
+    logits, labels = simulated(2.0, n=60)
+    groups = np.arange(60) % 2
+    with pytest.raises(ValueError, match="groups: must be given for the method 'group'"):
+        calibrate(logits, labels, method="group")
+    with pytest.raises(ValueError, match="test_groups: must be given exactly if"):
+        calibrate(logits, labels, logits[:30], labels[:30], method="group", groups=groups)
+    with pytest.raises(ValueError, match="test_groups: must be given exactly if"):
+        calibrate(logits, labels, test_groups=groups)
+    with pytest.raises(ValueError, match="groups: must have one entry a row"):
+        calibrate(logits, labels, method="group", groups=groups[:10])

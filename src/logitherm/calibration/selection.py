@@ -54,6 +54,7 @@ WORDS = {
     "vector": "a temperature and a bias for every class",
     "matrix": "a matrix and a bias",
     "dirichlet": "a matrix and a bias on log-probabilities",
+    "group": "a temperature for every group",
 }
 QUICK = ("temperature", "entropy", "ensemble", "bias", "vector")
 CANDIDATES = (*QUICK, "parametric", "matrix")

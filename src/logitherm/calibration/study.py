@@ -14,8 +14,9 @@ from logitherm._labels import as_labels
 from logitherm.calibration.association import Association, association
 from logitherm.calibration.base import Calibrator
 from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
+from logitherm.calibration.group import GroupTemperatureScaling
 from logitherm.calibration.provenance import provenance
-from logitherm.calibration.rows import possible
+from logitherm.calibration.rows import as_groups, possible
 from logitherm.calibration.selection import (
     BASELINES,
     CANDIDATES,
@@ -37,7 +38,7 @@ from logitherm.thermometer.sources import make_source
 GRID = 41  # temperatures of the slider
 CURVE = 61  # temperatures of the likelihood curve
 FEW_VALUES = 1 << 20  # values up to which other methods are compared without being asked for
-AUTO = "auto"
+AUTO, GROUP = "auto", "group"
 
 Progress = Callable[[str, float], None]
 
@@ -165,6 +166,7 @@ def calibrate(
     prior: tuple[float, float] | None = None,
     compare_methods: bool | None = None,
     groups: Any = None,
+    test_groups: Any = None,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> CalibrationStudy:
@@ -183,7 +185,8 @@ def calibrate(
         Rows to score on.
     method : str
         A key of `METHODS`: "temperature", "entropy", "ensemble", "parametric", "bias", "vector", "matrix", "dirichlet";
-        or "auto" for the simplest whose cross-validated NLL is within one standard error of the best.
+        "auto" for the simplest whose cross-validated NLL is within one standard error of the best; or "group", a
+        temperature for each of `groups`.
     bins : int
         Bins of the calibration errors.
     folds : int
@@ -202,6 +205,8 @@ def calibrate(
         without a matrix unless "auto"); by default with "auto", and for up to a million logits.
     groups : array, shape (n,), optional
         Integers or strings, a group for every row of the first set, whose temperatures are then compared too.
+    test_groups : array, shape (test rows,), optional
+        With the method "group": the groups of the test rows.
     name : str, optional
         What is studied, for the report.
     progress : callable, optional
@@ -226,12 +231,18 @@ def calibrate(
     >>> study.after.nll.value < study.before.nll.value
     True
     """
-    if method not in (AUTO, *METHODS):
-        raise ValueError(
-            f"method: must be one of {', '.join((AUTO, *METHODS))}; got {method!r}; 'temperature' is usual"
-        )
+    known = (AUTO, *METHODS, GROUP)
+    if method not in known:
+        raise ValueError(f"method: must be one of {', '.join(known)}; got {method!r}; 'temperature' is usual")
     if (test_logits is None) != (test_labels is None):
         raise ValueError("test_labels: must be given exactly if test_logits are; got one of them; give both or neither")
+    if method == GROUP and groups is None:
+        raise ValueError("groups: must be given for the method 'group'; got None; give one a row")
+    if (test_groups is not None) != (method == GROUP and test_logits is not None):
+        raise ValueError(
+            "test_groups: must be given exactly if test_logits are and the method is 'group'; give one a test row, or "
+            "drop them"
+        )
     if prior is not None:
         if method != "temperature":
             raise ValueError(
@@ -242,6 +253,7 @@ def calibrate(
     logits = as_array(logits, "logits")
     if logits.ndim != 2:
         raise ValueError(f"logits: must have shape (rows, classes); got {describe(logits)}; reshape them")
+    groups = None if groups is None else as_groups(groups, logits.shape[0])
     say("fitting the temperature", 0.0)
     found = fit_temperature(logits, labels, zero_labels=zero_labels)
     if test_logits is not None:
@@ -258,16 +270,16 @@ def calibrate(
     say(f"fitting {chosen}", 0.5)
     calibrator: Calibrator = TemperatureScaling(zero_labels=zero_labels)._adopt(found)
     if chosen != "temperature" or prior is not None:
-        calibrator = calibrator_of(chosen, zero_labels, prior).fit(logits, labels)
+        calibrator = _fitted(chosen, logits, labels, groups, zero_labels, prior)
     alone = found
     if prior is not None:
         found = _under_prior(alone, calibrator, logits, labels)
 
     if test_logits is None:
-        scored = _cross_fitted(method if selection else chosen, logits, labels, folds, seed, zero_labels, prior)
+        scored = _cross_fitted(method if selection else chosen, logits, labels, folds, seed, zero_labels, prior, groups)
         scored_on = f"{folds}-fold cross-fitting on the same {{}} rows"
     else:
-        scored = _applied(calibrator, test_logits, test_labels)
+        scored = _applied(calibrator, test_logits, test_labels, test_groups)
         scored_on = "{} test rows"
     if zero_labels == "exclude":
         scored = scored.possible()
@@ -388,10 +400,24 @@ class Scored(NamedTuple):
         return Scored(self.logits[keep], flat[keep], self.calibrated[keep], self.temperature[keep])
 
 
-def _applied(calibrator: Calibrator, logits: Array, labels: Array) -> Scored:
+def _fitted(
+    method: str, logits: Array, labels: Array, groups: Any, zero_labels: str, prior: tuple[float, float] | None
+) -> Calibrator:
+    if method == GROUP:
+        return GroupTemperatureScaling(zero_labels=zero_labels).fit(logits, labels, groups=groups)
+    return calibrator_of(method, zero_labels, prior).fit(logits, labels)
+
+
+def _transformed(calibrator: Calibrator, logits: Array, groups: Any) -> Array:
+    if isinstance(calibrator, GroupTemperatureScaling):
+        return calibrator.transform(logits, groups)
+    return calibrator.transform(logits)
+
+
+def _applied(calibrator: Calibrator, logits: Array, labels: Array, groups: Any = None) -> Scored:
     if isinstance(calibrator, TemperatureScaling):
         return Scored(logits, labels, logits, np.full(logits.shape[0], calibrator.temperature_))
-    return Scored(logits, labels, calibrator.transform(logits), np.ones(logits.shape[0]))
+    return Scored(logits, labels, _transformed(calibrator, logits, groups), np.ones(logits.shape[0]))
 
 
 def _cross_fitted(
@@ -402,6 +428,7 @@ def _cross_fitted(
     seed: int,
     zero_labels: str,
     prior: tuple[float, float] | None = None,
+    groups: Any = None,
 ) -> Scored:
     """Every row through the calibrator fitted to the rows of the other parts, with "auto" chosen among these too."""
     n, classes = logits.shape
@@ -418,11 +445,12 @@ def _cross_fitted(
         if method == AUTO:
             parts = min(folds, len(train))
             chosen = select_method(logits[train], y[train], folds=parts, seed=seed, zero_labels=zero_labels).chosen
-        fitted = calibrator_of(chosen, zero_labels, prior).fit(logits[train], y[train])
+        parts_groups = [None if groups is None else groups[part] for part in (train, held)]
+        fitted = _fitted(chosen, logits[train], y[train], parts_groups[0], zero_labels, prior)
         if isinstance(fitted, TemperatureScaling) and method == "temperature":
             temperature[held] = fitted.temperature_
         else:
-            calibrated[held] = to_numpy(fitted.transform(logits[held]))
+            calibrated[held] = to_numpy(_transformed(fitted, logits[held], parts_groups[1]))
     return Scored(logits, y, calibrated, temperature)
 
 

@@ -65,7 +65,7 @@ def verdict(
             CHECK,
             *_prior(alone, prior),
         ]
-    effect = _effect(before, after, changes, WORDS[method])
+    effect = _effect(before, after, changes, WORDS[method] if method == "temperature" else f"method {method}")
     found = [_state(fit, before, confidence), *_prior(alone, prior), effect]
     if method != "temperature":
         found = [effect, found[0]]  # the headline is that of what is saved
@@ -88,7 +88,7 @@ def verdict(
     if certain and prior is None:
         found.append(f"Without a few of the rows the rest ask for T = 0: collect more rows, or {PRIOR}")
     if goodness is not None:
-        found += _groups(goodness)
+        found += _groups(goodness, method)
     return _shuffled(labels) + found + _warnings(fit, before, after, bins, method)
 
 
@@ -125,7 +125,7 @@ def _compared(selection: Selection) -> str:
     )
 
 
-def _groups(goodness: GoodnessOfFit) -> list[str]:
+def _groups(goodness: GoodnessOfFit, method: str) -> list[str]:
     """Whether groups differ in temperature."""
     test = next((test for test in goodness.tests if test.family == "group"), None)
     known = sorted((part for part in goodness.by_group if part.temperature), key=lambda part: part.temperature or 0)
@@ -134,9 +134,10 @@ def _groups(goodness: GoodnessOfFit) -> list[str]:
     if test.p_value > SURE:
         return [f"The groups do not differ in temperature by more than chance allows (p = {test.p_value:.2g})."]
     low, high = known[0], known[-1]
+    advice = "" if method == "group" else " Method group fits one for each."
     return [
         f"The groups differ in temperature (p = {test.p_value:.2g}): from T = {low.temperature:.3g} ({low.name}) to "
-        f"{high.temperature:.3g} ({high.name}). GroupTemperatureScaling fits one for each."
+        f"{high.temperature:.3g} ({high.name}).{advice}"
     ]
 
 

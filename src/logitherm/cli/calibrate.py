@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from logitherm.io import LogitData
 
 
-# of `logitherm.calibration.METHODS`, which takes longer to import than --help may
-METHODS = ("temperature", "entropy", "ensemble", "parametric", "bias", "vector", "matrix", "dirichlet", "auto")
+# of `logitherm.calibration.calibrate`, which takes longer to import than --help may
+METHODS = ("temperature", "entropy", "ensemble", "parametric", "bias", "vector", "matrix", "dirichlet", "group", "auto")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Choices:
     as_json: bool = False
     name: str | None = None
     groups: np.ndarray | None = None
+    test_groups: np.ndarray | None = None
     prior: tuple[float, float] | None = None
 
 
@@ -62,8 +63,10 @@ class Choices:
         "--groups",
         type=options.FILE,
         metavar="FILE",
-        help="A group for every row of VAL (.npy, or .txt with one a line), whose temperatures are compared.",
+        help="A group for every row of VAL (.npy, or .txt with one a line), whose temperatures are compared; with "
+        "--method group each gets its own.",
     ),
+    click.option("--test-groups", type=options.FILE, metavar="FILE", help="With --method group: those of TEST."),
     click.option(
         "--prior",
         type=options.Prior(),
@@ -86,6 +89,7 @@ def command(
     labels: Path | None,
     test_labels: Path | None,
     groups: Path | None,
+    test_groups: Path | None,
     probabilities: bool,
     **chosen: Any,
 ) -> None:
@@ -96,9 +100,15 @@ def command(
     if test is None and test_labels is not None:
         raise click.UsageError("--test-labels needs TEST, the file of logits they belong to.")
     choices = Choices(**chosen)
+    if choices.method == "group" and groups is None:
+        raise click.UsageError("--method group needs --groups, the group of every row of VAL.")
+    if (test_groups is not None) != (choices.method == "group" and test is not None):
+        raise click.UsageError("--test-groups and TEST belong together with --method group: give both, or neither.")
     if choices.prior is not None and choices.method != "temperature":
         raise click.UsageError("--prior is for --method temperature, the default.")
-    check_outputs(choices, inputs=[path for path in (val, test, labels, test_labels, groups) if path is not None])
+    check_outputs(
+        choices, inputs=[path for path in (val, test, labels, test_labels, groups, test_groups) if path is not None]
+    )
     with progress() as tell:
         data = [read(val, labels, probabilities, tell)]
         if test is not None:
@@ -110,6 +120,8 @@ def command(
             from logitherm.io import read_groups
 
             choices = replace(choices, groups=read_groups(groups, data[0].n))
+            if test_groups is not None:
+                choices = replace(choices, test_groups=read_groups(test_groups, data[1].n))
         study = run(data, choices, tell)
         written = write(study, choices, tell)
     from logitherm.calibration.verdict import is_wrong_tool
@@ -164,6 +176,7 @@ def run(data: list[LogitData], choices: Choices, tell: Tell) -> Any:
         zero_labels=choices.zero_labels,
         prior=choices.prior,
         groups=choices.groups,
+        test_groups=choices.test_groups,
         name=choices.name or val.source,
         progress=tell,
     )

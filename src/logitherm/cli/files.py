@@ -84,6 +84,22 @@ def remark_bound(path: Path, bound: str | None) -> None:
         warn(f"{path}: the calibrator is at {where}, not one to ship; fit it on other or more held-out rows")
 
 
+def remark_groups(path: Path, fitted: Any, groups: Any = None, remedy: str = "") -> None:
+    """Rows to which a calibrator of groups gives the temperature that all have in common."""
+    from logitherm.calibration import GroupTemperatureScaling
+
+    if not isinstance(fitted, GroupTemperatureScaling):
+        return
+    common = f"get the common temperature, T = {fitted.temperature_:.3g}"
+    if groups is None:
+        warn(f"{path}: is a calibrator of {len(fitted.groups_)} groups; without these all rows {common}{remedy}")
+        return
+    known = set(fitted.groups_.tolist())
+    unknown = sum(group not in known for group in groups.tolist())
+    if unknown:
+        warn(f"{path}: {unknown} of {len(groups)} rows are of groups that it was not fitted to, and {common}")
+
+
 def about(data: LogitData, used: int) -> str:
     """The file with the rows that were used of it."""
     rows = f"{data.n} rows" if used == data.n else f"{used} of {data.n} rows"
