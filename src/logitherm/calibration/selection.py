@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -33,7 +33,7 @@ from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.calibration.truncated.scaling import TruncatedTemperatureScaling
 from logitherm.gibbs import softmax
 from logitherm.metrics import expected_calibration_error
-from logitherm.metrics.rows import as_inputs, row_statistics
+from logitherm.metrics.rows import Rows, as_inputs, row_statistics
 
 METHODS: dict[str, type[Calibrator]] = {  # simplest first
     "temperature": TemperatureScaling,
@@ -207,6 +207,83 @@ def select_method(
     >>> select_method(1.5 * z, labels, methods=["temperature", "bias", "vector"]).chosen
     'bias'
     """
+    crossed = cross_validate(
+        logits,
+        labels,
+        methods=methods,
+        baselines=baselines,
+        folds=folds,
+        seed=seed,
+        zero_labels=zero_labels,
+        prior=prior,
+        progress=progress,
+    )
+    return select(crossed, bins)
+
+
+class Crossed(NamedTuple):
+    """Rows with what every method makes of them when it is fitted to the other parts."""
+
+    logits: Array
+    labels: np.ndarray
+    parts: list[tuple[np.ndarray, np.ndarray]]  # rows of the fit, rows held out
+    names: list[str]  # simplest first, baselines last
+    made: dict[str, Array | str]  # calibrated logits, or why there are none
+    rows: dict[str, Rows]  # their scores
+
+    def eligible(self, labels: np.ndarray) -> list[str]:
+        """Methods that may be chosen on rows of these labels."""
+        fitted = [name for name in self.names if name in self.rows and name in METHODS]
+        if not fitted:
+            raise ValueError(f"logits: no method could be fitted; {self.made[self.names[0]]}")
+        if _absent(labels, self.logits.shape[1]) is None:
+            return fitted
+        return [name for name in fitted if METHODS[name].keeps_predictions] or fitted
+
+    def behind(self, name: str, best: str, of: Any = slice(None)) -> tuple[float, float]:
+        """Mean NLL above the best one's on some rows, and the standard error of that."""
+        one, other = self.rows[name].nll[of], self.rows[best].nll[of]
+        with np.errstate(invalid="ignore"):
+            error = float((one - other).std() / math.sqrt(len(one)))
+        mean, least = float(one.mean()), float(other.mean())
+        return (0.0 if mean == least else mean - least), error  # both may be infinite
+
+    def choice(self, of: Any = slice(None)) -> tuple[str, str]:
+        """The simplest method within one standard error of the best, and the best, by some of the rows."""
+        eligible = self.eligible(self.labels[of])
+        best = min(eligible, key=lambda name: float(self.rows[name].nll[of].mean()))
+        for name in eligible:
+            behind, error = self.behind(name, best, of)
+            if behind <= error:
+                return name, best
+        return best, best
+
+    def by_choice(self) -> np.ndarray:
+        """Calibrated logits of every row, by the method chosen by the rows of the other parts.
+
+        A choice within these parts alone would fit all methods once more for every part of every part; what it would
+        not see is that the fits behind these scores knew the labels of the part left out, which no score is taken of.
+        """
+        found = np.empty(self.logits.shape)
+        for train, held in self.parts:
+            chosen = self.made[self.choice(train)[0]]
+            found[held] = chosen[held]  # type: ignore[index]
+        return found
+
+
+def cross_validate(
+    logits: Array,
+    labels: Array,
+    *,
+    methods: Sequence[str] = CANDIDATES,
+    baselines: Sequence[str] = (),
+    folds: int = 5,
+    seed: int = 0,
+    zero_labels: str = "raise",
+    prior: tuple[float, float] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Crossed:
+    """Every method on rows that it was not fitted to, as `select_method` says."""
     unknown = [m for m in methods if m not in METHODS] + [b for b in baselines if b not in BASELINES]
     if unknown or not methods:
         raise ValueError(
@@ -230,34 +307,26 @@ def select_method(
             progress(f"cross-validating {name}", i / len(names))
         made[name] = _cross_fitted(name, z, y, parts, zero_labels, prior)
     rows = {name: row_statistics(as_inputs(u, y)) for name, u in made.items() if not isinstance(u, str)}
-    mean = {name: float(found.nll.mean()) for name, found in rows.items()}
-    fitted = [name for name in names if name in rows and name in METHODS]
-    if not fitted:
-        raise ValueError(f"logits: no method could be fitted; {made[names[0]]}")
-    reason = _absent(y, classes)
-    barred = {name: reason for name in fitted if not METHODS[name].keeps_predictions} if reason else {}
-    eligible = [name for name in fitted if name not in barred] or fitted
-    best = min(eligible, key=lambda name: mean[name])
+    return Crossed(z, y, parts, names, made, rows)
+
+
+def select(crossed: Crossed, bins: int) -> Selection:
+    """Compare and choose."""
+    chosen, best = crossed.choice()
+    eligible, reason = crossed.eligible(crossed.labels), _absent(crossed.labels, crossed.logits.shape[1])
     candidates = []
-    for name, u in made.items():
+    for name, u in crossed.made.items():
         keeps = name == AS_IT_IS or (name in METHODS and METHODS[name].keeps_predictions)
         if isinstance(u, str):
             candidates.append(Candidate(name, math.nan, math.nan, math.nan, math.nan, math.nan, keeps, u))
             continue
-        with np.errstate(invalid="ignore"):
-            difference = rows[name].nll - rows[best].nll
-            error = float(difference.std() / math.sqrt(n))
-        ece = float(expected_calibration_error(u, y, bins=bins))
-        brier = float(rows[name].brier.mean())
-        behind = 0.0 if mean[name] == mean[best] else mean[name] - mean[best]  # both may be infinite
-        why = barred.get(name)
-        candidates.append(Candidate(name, mean[name], brier, ece, behind, error, keeps, ineligible=why))
-    within = [c.method for c in candidates if c.method in eligible and c.behind <= c.error]
-    splits = (
-        split_score("nll", rows[AS_IT_IS].nll, rows[best].nll),
-        split_score("brier", rows[AS_IT_IS].brier, rows[best].brier),
-    )
-    return Selection(within[0] if within else best, best, tuple(candidates), splits, folds, n)
+        rows, why = crossed.rows[name], reason if name in METHODS and name not in eligible else None
+        ece = float(expected_calibration_error(u, crossed.labels, bins=bins))
+        scores = float(rows.nll.mean()), float(rows.brier.mean()), ece
+        candidates.append(Candidate(name, *scores, *crossed.behind(name, best), keeps, ineligible=why))
+    before, after = crossed.rows[AS_IT_IS], crossed.rows[best]
+    splits = split_score("nll", before.nll, after.nll), split_score("brier", before.brier, after.brier)
+    return Selection(chosen, best, tuple(candidates), splits, len(crossed.parts), len(crossed.labels))
 
 
 def _absent(labels: np.ndarray, classes: int) -> str | None:

@@ -23,10 +23,12 @@ from logitherm.calibration.selection import (
     METHODS,
     QUICK,
     WORDS,
+    Crossed,
     Selection,
     calibrator_of,
+    cross_validate,
     parts_of,
-    select_method,
+    select,
 )
 from logitherm.calibration.temperature_scaling import TemperatureScaling, as_prior
 from logitherm.calibration.verdict import FEW, absent_classes, is_wrong_tool, state_of, verdict
@@ -173,8 +175,8 @@ def calibrate(
     """Fit a temperature, or another calibrator, and measure on rows that were not fitted what it does.
 
     Without test rows the scores are cross-fitted: the rows are split in `folds` parts, and every part is scored by the
-    calibrator fitted to the others (with "auto", chosen and fitted). The calibrator that comes back is fitted to all
-    rows of the first set.
+    calibrator fitted to the others (with "auto", chosen by their scores too). The calibrator that comes back
+    is fitted to all rows of the first set.
 
     Parameters
     ----------
@@ -258,14 +260,15 @@ def calibrate(
     found = fit_temperature(logits, labels, zero_labels=zero_labels)
     if test_logits is not None:
         test_logits = _as_test(test_logits, logits, found.classes)
-    goodness = selection = None
+    goodness = selection = crossed = None
     if _may_compare(found, folds) and (
         method == AUTO or groups is not None or (compare_methods is None and _is_quick(found)) or compare_methods
     ):
         goodness = goodness_of_fit(logits, labels, groups=groups, zero_labels=zero_labels)
-        split: dict[str, Any] = {"folds": folds, "bins": bins, "seed": seed, "zero_labels": zero_labels, "prior": prior}
+        split: dict[str, Any] = {"folds": folds, "seed": seed, "zero_labels": zero_labels, "prior": prior}
         split |= {"methods": CANDIDATES, "baselines": BASELINES} if method == AUTO else {"methods": QUICK}
-        selection = select_method(logits, labels, progress=lambda message, share: say(message, 0.5 * share), **split)
+        crossed = cross_validate(logits, labels, progress=lambda message, share: say(message, 0.5 * share), **split)
+        selection = select(crossed, bins)
     chosen = method if method != AUTO else "temperature" if selection is None else selection.chosen
     say(f"fitting {chosen}", 0.5)
     calibrator: Calibrator = TemperatureScaling(zero_labels=zero_labels)._adopt(found)
@@ -276,7 +279,10 @@ def calibrate(
         found = _under_prior(alone, calibrator, logits, labels)
 
     if test_logits is None:
-        scored = _cross_fitted(method if selection else chosen, logits, labels, folds, seed, zero_labels, prior, groups)
+        if method == AUTO and crossed is not None:
+            scored = _by_choice(crossed)
+        else:
+            scored = _cross_fitted(chosen, logits, labels, folds, seed, zero_labels, prior, groups)
         scored_on = f"{folds}-fold cross-fitting on the same {{}} rows"
     else:
         scored = _applied(calibrator, test_logits, test_labels, test_groups)
@@ -420,6 +426,11 @@ def _applied(calibrator: Calibrator, logits: Array, labels: Array, groups: Any =
     return Scored(logits, labels, _transformed(calibrator, logits, groups), np.ones(logits.shape[0]))
 
 
+def _by_choice(crossed: Crossed) -> Scored:
+    """Every row through the calibrator chosen by, and fitted to, the rows of the other parts."""
+    return Scored(crossed.logits, crossed.labels, crossed.by_choice(), np.ones(len(crossed.labels)))
+
+
 def _cross_fitted(
     method: str,
     logits: Array,
@@ -430,7 +441,7 @@ def _cross_fitted(
     prior: tuple[float, float] | None = None,
     groups: Any = None,
 ) -> Scored:
-    """Every row through the calibrator fitted to the rows of the other parts, with "auto" chosen among these too."""
+    """Every row through the calibrator fitted to the rows of the other parts."""
     n, classes = logits.shape
     if folds < 2:
         raise ValueError(f"folds: must be at least 2; got {folds}; give 5, say")
@@ -441,12 +452,8 @@ def _cross_fitted(
     if method != "temperature":
         calibrated = np.empty((n, classes))
     for train, held in parts_of(n, min(folds, n), seed):
-        chosen = method
-        if method == AUTO:
-            parts = min(folds, len(train))
-            chosen = select_method(logits[train], y[train], folds=parts, seed=seed, zero_labels=zero_labels).chosen
         parts_groups = [None if groups is None else groups[part] for part in (train, held)]
-        fitted = _fitted(chosen, logits[train], y[train], parts_groups[0], zero_labels, prior)
+        fitted = _fitted(method, logits[train], y[train], parts_groups[0], zero_labels, prior)
         if isinstance(fitted, TemperatureScaling) and method == "temperature":
             temperature[held] = fitted.temperature_
         else:
