@@ -15,7 +15,7 @@ from logitherm.cli.files import (
     remark_bound,
     remark_groups,
     require_classes,
-    require_no_input,
+    require_writable,
 )
 from logitherm.cli.output import console, progress, reports_errors
 
@@ -46,12 +46,11 @@ def command(
 
     Labels are neither needed nor copied. The dtype is that of the logits.
     """
-    from logitherm.io import check_target, read_logits, write_npz
+    from logitherm.io import read_logits, write_npz
 
     if output.suffix.lower() != ".npz":
         raise click.UsageError("-o must end in .npz: it is a NumPy archive.")
-    require_no_input(output, [calibrator, logits, *([] if groups is None else [groups])])
-    check_target(output, force=force)
+    require_writable(output, [calibrator, logits, *([] if groups is None else [groups])], force=force)
     with progress() as tell:
         fitted = load(calibrator, tell)
         tell(f"reading {logits.name}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.files import about, read, remark, remark_bound, require_no_input, require_possible
+from logitherm.cli.files import about, read, remark, remark_bound, require_possible, require_writable
 from logitherm.cli.output import Tell, console, note, print_json, progress, reports_errors, warn
 
 if TYPE_CHECKING:
@@ -137,18 +137,14 @@ def command(
 
 def check_outputs(choices: Choices, inputs: list[Path]) -> None:
     """Whether the files could be written, before any work is done."""
-    from logitherm.io import check_target
-
     outputs = [path for path in (choices.report, choices.save) if path is not None]
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise click.UsageError("--report and --save must be two files.")
     for path in outputs:
-        require_no_input(path, inputs)
+        require_writable(path, inputs, force=choices.force)
     for option, target, suffix in (("--report", choices.report, ".html"), ("--save", choices.save, ".json")):
         if target is not None and target.suffix.lower() != suffix:
             raise click.UsageError(f"{option} must name a {suffix} file.")
-    for path in outputs:
-        check_target(path, force=choices.force)
 
 
 def require_same_classes(val: Path, test: Path, data: list[LogitData]) -> None:

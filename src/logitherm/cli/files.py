@@ -58,12 +58,13 @@ def require_possible(data: list[LogitData]) -> None:
             )
 
 
-def require_no_input(output: Path, inputs: Collection[Path]) -> None:
-    """Refuse to write over a file that is read."""
-    from logitherm.io import InputError
+def require_writable(output: Path, inputs: Collection[Path], *, force: bool) -> None:
+    """Refuse to write over a file that is read or, without `force`, over any: before the work is done."""
+    from logitherm.io import InputError, check_target
 
     if output.resolve() in {path.resolve() for path in inputs}:
         raise InputError(f"{output}: is an input and cannot be the output too; choose another name")
+    check_target(output, force=force)
 
 
 def remark(data: LogitData, consequence: str | None = None) -> None:
