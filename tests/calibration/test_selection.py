@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from logitherm.calibration import METHODS, calibrate, select_method
-from logitherm.calibration.selection import AS_IT_IS, BASELINES, WORDS
-from logitherm.calibration.study import _cross_fitted
+from logitherm.calibration.selection import AS_IT_IS, BASELINES, CANDIDATES, WORDS, cross_validate
 from logitherm.metrics import nll
 
 
@@ -111,9 +110,52 @@ def test_one_label_that_every_method_thinks_impossible():
 
 def test_as_many_folds_as_rows():
     z, labels = simulated(4)
-    assert _cross_fitted("auto", z, labels, 4, 0, "raise").calibrated.shape == (4, 4)
+    assert cross_validate(z, labels, folds=4).by_choice().shape == (4, 4)
 
 
 def test_logits_of_one_dimension_are_refused():
     with pytest.raises(ValueError, match=r"logits: must have shape \(rows, classes\); got .*; reshape them"):
         select_method(np.zeros(10), np.zeros(10, dtype=int))
+
+
+def test_where_a_class_has_no_rows_what_would_rule_it_out_is_compared_but_not_chosen():
+    z, labels = simulated(bias=[1.5, 0, 0, -1.5])
+    assert not METHODS[select_method(z, labels).best].keeps_predictions
+    keep = labels != 3
+    found = select_method(z[keep], labels[keep])
+    assert METHODS[found.chosen].keeps_predictions and METHODS[found.best].keeps_predictions
+    bias = found.of("bias")
+    assert bias.behind < 0 and bias.ineligible == "class 3 has no rows, which this method would learn to rule out"
+    assert found.of("temperature").ineligible is None
+    study = calibrate(z[keep][:600], labels[keep][:600], method="auto", folds=3, bootstrap=20)
+    assert all(study.selection.of(name).failure is None for name in BASELINES)
+    assert METHODS[study.method].keeps_predictions
+    assert not any("method bias" in line or "method matrix" in line for line in study.verdict)
+    assert any("none of them is recommended" in line for line in study.verdict)
+    assert select_method(z[keep], labels[keep], methods=["bias", "vector"]).chosen == "bias"
+
+
+def test_the_scores_of_auto_are_of_methods_chosen_and_fitted_without_the_rows():
+    z, labels = simulated(600, blunders=0.05)
+    methods = ["temperature", "entropy", "ensemble", "bias"]
+    crossed = cross_validate(z, labels, methods=methods, folds=4)
+    found = crossed.by_choice()
+    for train, held in crossed.parts:
+        chosen, best = crossed.choice(train)
+        losses = {name: crossed.rows[name].nll[train] for name in methods}
+        assert best == min(methods, key=lambda name: losses[name].mean())
+        gap = {name: losses[name] - losses[best] for name in methods}
+        within = [name for name in methods if gap[name].mean() <= gap[name].std() / math.sqrt(len(train))]
+        assert chosen == within[0]
+        fitted = METHODS[chosen]().fit(z[train], labels[train])
+        np.testing.assert_allclose(found[held], fitted.transform(z[held]), rtol=1e-6)
+
+
+def test_auto_fits_every_method_once_a_part(monkeypatch):
+    from logitherm.calibration import selection
+
+    counted = []
+    real = selection.calibrator_of
+    monkeypatch.setattr(selection, "calibrator_of", lambda name, *rest: counted.append(name) or real(name, *rest))
+    calibrate(*simulated(200), method="auto", folds=3, bootstrap=10)
+    assert len(counted) == 3 * len(CANDIDATES)

@@ -225,3 +225,69 @@ def test_classes_without_rows_are_said():
     for kept, words in ((labels != 3, "Class 3 has no rows"), (labels < 2, "3 of 5 classes have no rows")):
         found = calibrate(z[kept], labels[kept], bootstrap=20, compare_methods=False)
         assert found.verdict[-1].startswith(words)
+
+
+def nearly_separable(wrong: int, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Right but for a few rows, whose label is the second choice."""
+    z = 6 * np.random.default_rng(0).normal(size=(n, 4))
+    labels = z.argmax(axis=1)
+    labels[3 : 3 + wrong] = z[3 : 3 + wrong].argsort(axis=1)[:, -2]
+    return z, labels
+
+
+def test_where_a_fold_is_separable_the_words_fit_the_infinite_score_and_name_the_prior():
+    found = calibrate(*nearly_separable(1), bootstrap=50)
+    words = " ".join(found.verdict)
+    assert found.after.nll.value == np.inf
+    assert "is certain of something wrong, so the NLL becomes infinite" in words
+    assert "the NLL does not change" not in words
+    assert "Without a few of the rows the rest ask for T = 0" in words
+    assert "prior=(1, 0.5)" in words and "--prior 1,0.5" in words
+
+
+def test_a_prior_is_in_all_that_is_said_and_saved():
+    data, prior = nearly_separable(1), (1.0, 0.5)
+    found = calibrate(*data, bootstrap=50, prior=prior)
+    fitted = logitherm.TemperatureScaling(prior=prior).fit(*data)
+    assert found.calibrator.temperature_ == found.fit.temperature == fitted.temperature_
+    assert found.fit.interval == fitted.interval_ and found.alone.temperature < found.fit.temperature
+    assert np.isfinite(found.after.nll.value) and found.selection.of("temperature").nll == pytest.approx(
+        found.after.nll.value
+    )
+    summary = json.loads(json.dumps(found.summary(), allow_nan=False))
+    assert summary["temperature"] == fitted.temperature_
+    assert summary["prior"]["without"]["temperature"] == found.alone.temperature
+    assert json.loads(found.calibrator.to_json())["prior"] == [1.0, 0.5]
+    assert json.loads(found.calibrator.to_json())["provenance"]["after"]["nll"]["value"] == found.after.nll.value
+    assert any(line.startswith("T is drawn to 1 by the prior (deviation 0.5 of log T)") for line in found.verdict)
+    assert "--prior" not in " ".join(found.verdict)
+
+
+def test_with_a_prior_separable_rows_have_a_temperature():
+    found = calibrate(*nearly_separable(0), bootstrap=50, prior=(1, 0.5))
+    assert found.fit.at_bound is None and 0 < found.fit.temperature < 1
+    assert "the rows alone ask for T = 0." in found.verdict[1]
+    assert not any("method" in line for line in found.verdict)
+    alone = calibrate(*nearly_separable(0), bootstrap=50)
+    assert alone.fit.at_bound == "zero" and "--prior" in alone.verdict[1]
+
+
+def test_a_prior_is_for_one_temperature():
+    with pytest.raises(ValueError, match=r"prior: must be None unless method is 'temperature'; got .* with 'auto'"):
+        calibrate(*nearly_separable(1), method="auto", prior=(1, 0.5))
+    for bad in ((1, -1), 0.5, "wide"):
+        with pytest.raises(ValueError, match="prior: must be a centre and a deviation of log T"):
+            calibrate(*nearly_separable(1), prior=bad)
+
+
+def test_groups_of_the_method_are_checked():
+    logits, labels = simulated(2.0, n=60)
+    groups = np.arange(60) % 2
+    with pytest.raises(ValueError, match="groups: must be given for the method 'group'"):
+        calibrate(logits, labels, method="group")
+    with pytest.raises(ValueError, match="test_groups: must be given exactly if"):
+        calibrate(logits, labels, logits[:30], labels[:30], method="group", groups=groups)
+    with pytest.raises(ValueError, match="test_groups: must be given exactly if"):
+        calibrate(logits, labels, test_groups=groups)
+    with pytest.raises(ValueError, match="groups: must have one entry a row"):
+        calibrate(logits, labels, method="group", groups=groups[:10])

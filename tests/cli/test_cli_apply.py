@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from logitherm.calibration import TemperatureScaling
+from logitherm.calibration import GroupTemperatureScaling, TemperatureScaling
 
 
 @pytest.fixture
@@ -54,3 +54,52 @@ def test_wrong_usage(files, command, calibrator):
     other = files.save("other.npz", logits=np.zeros((4, 7)))
     assert "5 classes" in command("apply", calibrator, other, "-o", files / "p.npz", code=1).stderr
     assert "p.npz" not in files.names()
+
+
+# -- groups ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def grouped(files, command):
+    """A calibrator of two groups, one of them three times as hot, and the file of their names."""
+    names = np.where(np.arange(400) % 2, "law", "news")
+    hot = np.where(names == "law", 3, 1)[:, None].astype(np.float32)
+    files.val = files.save("val.npz", logits=hot * files.logits, labels=files.labels)
+    files.test = files.save("test.npz", logits=hot * files.test_logits, labels=files.test_labels)
+    (files / "groups.txt").write_text("\n".join(names) + "\n")
+    arguments = ("--method", "group", "--groups", files / "groups.txt")
+    command("calibrate", files.val, *arguments, "--save", files / "g.json")
+    return files / "g.json"
+
+
+def test_groups_have_their_own_temperatures(files, command, grouped):
+    result = command("apply", grouped, files.test, "-o", files / "p.npz", "--groups", files / "groups.txt")
+    assert "warning" not in result.stderr and "by group" in result.stderr
+    fitted = GroupTemperatureScaling.load(grouped)
+    assert fitted.temperatures_[0] > 2 * fitted.temperatures_[1]
+    names = np.array((files / "groups.txt").read_text().split())
+    expected = fitted.predict_proba(np.load(files.test)["logits"], names)
+    np.testing.assert_array_equal(np.load(files / "p.npz")["probabilities"], expected)
+
+
+def test_without_groups_or_of_others_rows_get_the_common_temperature_and_that_is_said(files, command, grouped):
+    warned = command("apply", grouped, files.test, "-o", files / "p.npz").stderr
+    assert warned.count("warning:") == 1 and "calibrator of 2 groups; without these all rows get" in warned
+    assert "pass --groups FILE" in warned
+    (files / "other.txt").write_text("\n".join(["law", "art"] * 200))
+    arguments = ("-o", files / "p.npz", "--force", "--groups")
+    warned = command("apply", grouped, files.test, *arguments, files / "other.txt").stderr
+    assert "200 of 400 rows are of groups that it was not fitted to" in warned
+    assert "without these all rows" in command("evaluate", files.test, "--calibrator", grouped).stderr
+
+
+def test_groups_that_do_not_fit_are_refused(files, command, grouped, calibrator):
+    groups = ("--groups", files / "groups.txt")
+    error = command("apply", calibrator, files.test, "-o", files / "p.npz", *groups, code=1).stderr
+    assert "must be for a calibrator of groups; got T = " in error
+    np.save(files / "numbers.npy", np.arange(400) % 2)
+    arguments = ("-o", files / "p.npz", "--groups", files / "numbers.npy")
+    assert (
+        "groups: must be strings like those of the fit"
+        in command("apply", grouped, files.test, *arguments, code=1).stderr
+    )

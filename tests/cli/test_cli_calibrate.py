@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 import logitherm.calibration
-from logitherm.calibration import TemperatureScaling
+from logitherm.calibration import GroupTemperatureScaling, TemperatureScaling
 from logitherm.cli import main
+from logitherm.metrics import nll
 from logitherm.thermometer import fit_temperature
 
 
@@ -376,3 +377,42 @@ def test_where_every_method_is_certain_of_a_wrong_label(files, command):
     labels[7] = z[7].argmin()
     out = command("calibrate", files.save("hard.npz", logits=z, labels=labels)).stdout
     assert "every method is certain of something wrong" in " ".join(out.split())
+
+
+def test_a_prior_draws_the_temperature_that_is_saved(files, command, as_json):
+    path = files.save("few.npz", logits=files.logits[:40], labels=files.logits[:40].argmax(axis=1))
+    found = as_json("calibrate", path, "--prior", "1,0.5", "--save", files / "c.json")
+    assert found["at_bound"] is None and found["prior"]["without"]["at_bound"] == "zero"
+    fitted = TemperatureScaling.load(files / "c.json")
+    assert fitted.temperature_ == found["temperature"] and fitted.prior == (1.0, 0.5)
+    out = " ".join(command("calibrate", path, "--prior", "1,0.5").stdout.split())
+    assert "Prior centre 1, deviation 0.5 of log T" in out and "under the prior" in out
+    assert "like 1,0.5" in command("calibrate", path, "--prior", "0.5", code=2).stderr
+    assert "--method temperature" in command("calibrate", path, "--prior", "1,1", "--method", "bias", code=2).stderr
+
+
+def test_a_temperature_for_every_group(files, command, as_json):
+    np.save(files / "g.npy", np.arange(400) % 2)
+    hot = np.where(np.arange(400) % 2, 3, 1)[:, None].astype(np.float32)
+    val = files.save("a.npz", logits=hot * files.logits, labels=files.labels)
+    test = files.save("b.npz", logits=hot * files.test_logits, labels=files.test_labels)
+    groups = ("--method", "group", "--groups", files / "g.npy")
+    crossed = as_json("calibrate", val, *groups)
+    assert crossed["method"] == "group" and "5-fold" in crossed["scored_on"]
+    assert crossed["after"]["nll"] < as_json("calibrate", val)["after"]["nll"] - 0.05
+    tested = as_json("calibrate", val, test, *groups, "--test-groups", files / "g.npy", "--save", files / "c.json")
+    fitted = GroupTemperatureScaling.load(files / "c.json")
+    scaled = fitted.transform(hot * files.test_logits, np.arange(400) % 2)
+    assert tested["after"]["nll"] == pytest.approx(nll(scaled, files.test_labels), rel=1e-6)
+    assert fitted.provenance_["method"] == "group"
+    assert not any("fits one for each" in line for line in tested["verdict"])
+
+
+def test_groups_and_their_method_belong_together(files, command):
+    np.save(files / "g.npy", np.arange(400) % 2)
+    assert "needs --groups" in command("calibrate", files.val, "--method", "group", code=2).stderr
+    groups = ("--method", "group", "--groups", files / "g.npy")
+    assert "--test-groups and TEST" in command("calibrate", files.val, files.test, *groups, code=2).stderr
+    more = ("--test-groups", files / "g.npy")
+    assert "--test-groups and TEST" in command("calibrate", files.val, *groups, *more, code=2).stderr
+    assert "--test-groups and TEST" in command("calibrate", files.val, files.test, *more, code=2).stderr

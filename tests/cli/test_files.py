@@ -11,7 +11,7 @@ from logitherm.calibration import (
     TopAnswers,
     TruncatedTemperatureScaling,
 )
-from logitherm.cli.files import described, require_no_input
+from logitherm.cli.files import described, require_writable
 from logitherm.io import InputError
 
 
@@ -55,6 +55,6 @@ def test_calibrators_are_called_by_their_method(files):
 
 
 def test_an_input_is_no_output_under_any_name(files):
-    require_no_input(files / "new.npz", [files / "val.npz"])
+    require_writable(files / "new.npz", [files / "val.npz"], force=False)
     with pytest.raises(InputError, match=r"val.npz: is an input and cannot be the output too; choose another name"):
-        require_no_input(files / "sub" / ".." / "val.npz", [files / "test.npz", files / "val.npz"])
+        require_writable(files / "sub" / ".." / "val.npz", [files / "test.npz", files / "val.npz"], force=True)

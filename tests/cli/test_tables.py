@@ -133,3 +133,28 @@ def test_names_are_whole_however_wide_the_numbers():
     for _, name, _ in tables.SCORES:
         assert name in out
     assert "1.23e-07" in out
+
+
+def test_methods_that_are_not_eligible_say_why():
+    def candidate(method, behind, keeps, ineligible=None):
+        return SimpleNamespace(
+            method=method,
+            nll=0.5 + behind,
+            behind=behind,
+            error=0.01,
+            ece=0.02,
+            keeps_predictions=keeps,
+            failure=None,
+            ineligible=ineligible,
+        )
+
+    kept = candidate("temperature", 0.0, True)
+    found = SimpleNamespace(
+        chosen="temperature",
+        best="temperature",
+        candidates=(kept, candidate("bias", -0.1, False, "class 3 has no rows")),
+    )
+    shown = text(tables.selection_table(found))
+    assert "not eligible" in shown and "Not eligible: class 3 has no rows." in shown
+    plain = SimpleNamespace(chosen="temperature", best="temperature", candidates=(kept, candidate("bias", 0.1, False)))
+    assert "eligible" not in text(tables.selection_table(plain))

@@ -191,3 +191,38 @@ def test_undefined_numbers_must_be_none(contents, wrap):
 def test_importing_the_report_does_not_load_plotly():
     code = "import sys, logitherm.report; sys.exit('plotly' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_another_method_than_one_temperature_is_the_big_one_and_the_temperature_second(contents, wrap):
+    plain_page = render_report(wrap(contents))
+    assert 'class="saved"' not in plain_page and "One temperature instead" not in plain_page
+    contents |= {"method": "ensemble", "words": "a mixture"}
+    page = render_report(wrap(contents))
+    text = Page(page).text
+    assert text.index("Ensemble") < text.index("One temperature instead") < text.index("T divides the logits")
+    for key, decimals in (("nll", 4), ("brier", 4)):
+        before, after = (contents[side][key]["value"] for side in ("before", "after"))
+        assert f"{before:.{decimals}f} \u2192 {after:.{decimals}f}" in text
+    assert "Method ensemble is not on this scale" in text
+    assert "Method ensemble is fitted to the same rows" in text
+
+
+def test_where_few_rows_decide_the_interval_is_the_robust_one(contents, wrap):
+    contents["fit"]["sandwich_interval"] = [1.11, 3.33]
+    contents["state"] = {"kind": "overconfident", "mixed": False, "robust": True, "interval": [1.11, 3.33]}
+    text = Page(render_report(wrap(contents))).text
+    assert "1.11 to 3.33by the sandwich error: a few rows decide" in text
+    assert "too sure here" in text
+
+
+def test_a_prior_is_said(contents, wrap):
+    without = {"temperature": 0.0, "interval": None, "at_bound": "zero"}
+    contents["prior"] = {"centre": 1.0, "deviation": 0.5, "without": without}
+    text = Page(render_report(wrap(contents))).text
+    for part in (
+        "T by these rows alone0",
+        "Most probable temperature under the prior",
+        "Normal approximation of log T",
+    ):
+        assert part in text
+    assert "is the lowest point" not in text and "Profile likelihood" not in text

@@ -80,3 +80,41 @@ def test_meaning_explains_both_directions():
     text = plain(words.meaning(fit(2.07, [1.98, 2.16])))
     assert "T > 1 means overconfident: too cold" in text
     assert "T < 1 means underconfident: too hot" in text
+
+
+MIXED = {"interval": [1.05, 1.8], "mixed": True, "robust": True, "kind": "underconfident"}
+
+
+def study(state=None, interval=(1.3, 1.44)):
+    accuracy = {"value": 0.93, "low": 0.92, "high": 0.94}
+    return {"fit": fit(1.37, list(interval)), "state": state, "before": {"accuracy": accuracy}}
+
+
+def diagram(confidence):
+    return {"count": [100, 0, 100], "confidence": [confidence - 0.02, None, confidence + 0.02]}
+
+
+@pytest.mark.parametrize(
+    ("t", "state", "confidence", "says"),
+    [
+        (1.0, None, 0.7, "The model as it came. Colder than the fitted range: by likelihood, too sure."),
+        (1.4, None, 0.7, "Within the range the data supports."),
+        (1.6, None, 0.7, "Hotter than the fitted range: by likelihood, too modest."),
+        (1.6, {**MIXED, "mixed": False}, 0.7, "Within the range the data supports."),
+        (
+            1.0,
+            MIXED,
+            0.7,
+            "On the whole too modest (70 % sure, 93 % right); by likelihood, which a few rows rule, too sure",
+        ),
+        (0.5, MIXED, 0.93, "On the whole about right (93 % sure, 93 % right); by likelihood"),
+        (0.1, MIXED, 0.97, "On the whole too sure (97 % sure"),
+    ],
+)
+def test_the_words_of_the_slider_agree_with_the_verdict(t, state, confidence, says):
+    assert says in plain(words.slider_words(t, study(state), diagram(confidence)))
+
+
+def test_meaning_where_a_few_rows_outweigh_all_others():
+    text = plain(words.meaning(fit(1.37, [1.05, 1.8]), mixed=True))
+    assert "asks for heating though the model is underconfident on the whole" in text

@@ -149,6 +149,9 @@ class GroupTemperatureScaling(Calibrator):
         if groups is None or not 0 < self.temperature_ < math.inf:
             return heated(z, self.temperature_)
         group = as_groups(groups, len(z))
+        if (group.dtype.kind in "US") != (self.groups_.dtype.kind in "US"):
+            due, came = ("strings", "integers") if self.groups_.dtype.kind in "US" else ("integers", "strings")
+            raise TypeError(f"groups: must be {due} like those of the fit; got {came}; name them alike")
         place = np.clip(np.searchsorted(self.groups_, group), 0, len(self.groups_) - 1)
         t = np.where(self.groups_[place] == group, self.temperatures_[place], self.temperature_)
         return z / namespace(z).astype(like(t, z), z.dtype)[:, None]

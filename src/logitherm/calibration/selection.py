@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -34,7 +34,7 @@ from logitherm.calibration.temperature_scaling import TemperatureScaling
 from logitherm.calibration.truncated.scaling import TruncatedTemperatureScaling
 from logitherm.gibbs import softmax
 from logitherm.metrics import expected_calibration_error
-from logitherm.metrics.rows import as_inputs, row_statistics
+from logitherm.metrics.rows import Rows, as_inputs, row_statistics
 
 METHODS: dict[str, type[Calibrator]] = {  # simplest first
     "temperature": TemperatureScaling,
@@ -55,6 +55,7 @@ WORDS = {
     "vector": "a temperature and a bias for every class",
     "matrix": "a matrix and a bias",
     "dirichlet": "a matrix and a bias on log-probabilities",
+    "group": "a temperature for every group",
 }
 QUICK = ("temperature", "entropy", "ensemble", "bias", "vector")
 CANDIDATES = (*QUICK, "parametric", "matrix")
@@ -96,10 +97,12 @@ class Candidate:
     nll, brier, ece : float
         Cross-validated means over all rows; an NLL of inf means that some label was given probability 0.
     behind, error : float
-        Mean NLL above the best method's, and the standard error of that difference over rows.
+        Mean NLL above the best eligible method's, and the standard error of that difference over rows.
     keeps_predictions : bool
     failure : str or None
         Why it could not be fitted.
+    ineligible : str or None
+        Why it is not chosen, however it fares.
     """
 
     method: str
@@ -110,6 +113,7 @@ class Candidate:
     error: float
     keeps_predictions: bool
     failure: str | None = None
+    ineligible: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class Selection:
     chosen : str
         The simplest method whose NLL is within one standard error of the best one's.
     best : str
-        The method of lowest NLL.
+        The eligible method of lowest NLL.
     candidates : tuple of Candidate
         Simplest first, after the logits as they are; the baselines last.
     splits : tuple of ScoreSplit
@@ -155,9 +159,13 @@ def select_method(
     bins: int = 15,
     seed: int = 0,
     zero_labels: str = "raise",
+    prior: tuple[float, float] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Selection:
     """Compare methods by cross-validated NLL and choose the simplest within one standard error of the best.
+
+    Where a class has no rows, methods that may change predictions are compared but not eligible: they learn to rule the
+    class out, and no row can tell that it was wrong. (If only such methods are given, one of them is chosen.)
 
     Parameters
     ----------
@@ -173,6 +181,8 @@ def select_method(
         Bins of the ECE.
     zero_labels : "raise" or "exclude"
         What to do with rows whose label has logit -inf.
+    prior : (float, float), optional
+        Of the method "temperature", as `TemperatureScaling` takes it.
     progress : callable, optional
         Called with a message and the share done.
 
@@ -199,6 +209,83 @@ def select_method(
     >>> select_method(1.5 * z, labels, methods=["temperature", "bias", "vector"]).chosen
     'bias'
     """
+    crossed = cross_validate(
+        logits,
+        labels,
+        methods=methods,
+        baselines=baselines,
+        folds=folds,
+        seed=seed,
+        zero_labels=zero_labels,
+        prior=prior,
+        progress=progress,
+    )
+    return select(crossed, bins)
+
+
+class Crossed(NamedTuple):
+    """Rows with what every method makes of them when it is fitted to the other parts."""
+
+    logits: Array
+    labels: np.ndarray
+    parts: list[tuple[np.ndarray, np.ndarray]]  # rows of the fit, rows held out
+    names: list[str]  # simplest first, baselines last
+    made: dict[str, Array | str]  # calibrated logits, or why there are none
+    rows: dict[str, Rows]  # their scores
+
+    def eligible(self, labels: np.ndarray) -> list[str]:
+        """Methods that may be chosen on rows of these labels."""
+        fitted = [name for name in self.names if name in self.rows and name in METHODS]
+        if not fitted:
+            raise ValueError(f"logits: no method could be fitted; {self.made[self.names[0]]}")
+        if _absent(labels, self.logits.shape[1]) is None:
+            return fitted
+        return [name for name in fitted if METHODS[name].keeps_predictions] or fitted
+
+    def behind(self, name: str, best: str, of: Any = slice(None)) -> tuple[float, float]:
+        """Mean NLL above the best one's on some rows, and the standard error of that."""
+        one, other = self.rows[name].nll[of], self.rows[best].nll[of]
+        with np.errstate(invalid="ignore"):
+            error = float((one - other).std() / math.sqrt(len(one)))
+        mean, least = float(one.mean()), float(other.mean())
+        return (0.0 if mean == least else mean - least), error  # both may be infinite
+
+    def choice(self, of: Any = slice(None)) -> tuple[str, str]:
+        """The simplest method within one standard error of the best, and the best, by some of the rows."""
+        eligible = self.eligible(self.labels[of])
+        best = min(eligible, key=lambda name: float(self.rows[name].nll[of].mean()))
+        for name in eligible:
+            behind, error = self.behind(name, best, of)
+            if behind <= error:
+                return name, best
+        return best, best
+
+    def by_choice(self) -> np.ndarray:
+        """Calibrated logits of every row, by the method chosen by the rows of the other parts.
+
+        A choice within these parts alone would fit all methods once more for every part of every part; what it would
+        not see is that the fits behind these scores knew the labels of the part left out, which no score is taken of.
+        """
+        found = np.empty(self.logits.shape)
+        for train, held in self.parts:
+            chosen = self.made[self.choice(train)[0]]
+            found[held] = chosen[held]  # type: ignore[index]
+        return found
+
+
+def cross_validate(
+    logits: Array,
+    labels: Array,
+    *,
+    methods: Sequence[str] = CANDIDATES,
+    baselines: Sequence[str] = (),
+    folds: int = 5,
+    seed: int = 0,
+    zero_labels: str = "raise",
+    prior: tuple[float, float] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Crossed:
+    """Every method on rows that it was not fitted to, as `select_method` says."""
     unknown = [m for m in methods if m not in METHODS] + [b for b in baselines if b not in BASELINES]
     if unknown or not methods:
         raise ValueError(
@@ -220,32 +307,44 @@ def select_method(
     for i, name in enumerate(names):
         if progress is not None:
             progress(f"cross-validating {name}", i / len(names))
-        made[name] = _cross_fitted(name, z, y, parts, zero_labels)
+        made[name] = _cross_fitted(name, z, y, parts, zero_labels, prior)
     rows = {name: row_statistics(as_inputs(u, y)) for name, u in made.items() if not isinstance(u, str)}
-    mean = {name: float(found.nll.mean()) for name, found in rows.items()}
-    fitted = [name for name in names if name in rows and name in METHODS]
-    if not fitted:
-        raise ValueError(f"logits: no method could be fitted; {made[names[0]]}")
-    best = min(fitted, key=lambda name: mean[name])
+    return Crossed(z, y, parts, names, made, rows)
+
+
+def select(crossed: Crossed, bins: int) -> Selection:
+    """Compare and choose."""
+    chosen, best = crossed.choice()
+    eligible, reason = crossed.eligible(crossed.labels), _absent(crossed.labels, crossed.logits.shape[1])
     candidates = []
-    for name, u in made.items():
+    for name, u in crossed.made.items():
         keeps = name == AS_IT_IS or (name in METHODS and METHODS[name].keeps_predictions)
         if isinstance(u, str):
             candidates.append(Candidate(name, math.nan, math.nan, math.nan, math.nan, math.nan, keeps, u))
             continue
-        with np.errstate(invalid="ignore"):
-            difference = rows[name].nll - rows[best].nll
-            error = float(difference.std() / math.sqrt(n))
-        ece = float(expected_calibration_error(u, y, bins=bins))
-        brier = float(rows[name].brier.mean())
-        behind = 0.0 if mean[name] == mean[best] else mean[name] - mean[best]  # both may be infinite
-        candidates.append(Candidate(name, mean[name], brier, ece, behind, error, keeps))
-    within = [c.method for c in candidates if c.method in fitted and c.behind <= c.error]
-    splits = (
-        split_score("nll", rows[AS_IT_IS].nll, rows[best].nll),
-        split_score("brier", rows[AS_IT_IS].brier, rows[best].brier),
-    )
-    return Selection(within[0] if within else best, best, tuple(candidates), splits, folds, n)
+        rows, why = crossed.rows[name], reason if name in METHODS and name not in eligible else None
+        ece = float(expected_calibration_error(u, crossed.labels, bins=bins))
+        scores = float(rows.nll.mean()), float(rows.brier.mean()), ece
+        candidates.append(Candidate(name, *scores, *crossed.behind(name, best), keeps, ineligible=why))
+    before, after = crossed.rows[AS_IT_IS], crossed.rows[best]
+    splits = split_score("nll", before.nll, after.nll), split_score("brier", before.brier, after.brier)
+    return Selection(chosen, best, tuple(candidates), splits, len(crossed.parts), len(crossed.labels))
+
+
+def _absent(labels: np.ndarray, classes: int) -> str | None:
+    """Why methods that may change predictions are not to be chosen."""
+    absent = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
+    if not len(absent) or classes < 2:
+        return None
+    which = f"class {absent[0]} has" if len(absent) == 1 else f"{len(absent)} of {classes} classes have"
+    return f"{which} no rows, which this method would learn to rule out"
+
+
+def calibrator_of(method: str, zero_labels: str, prior: tuple[float, float] | None = None) -> Calibrator:
+    """An unfitted calibrator of this method; the prior is that of one temperature."""
+    if method == "temperature":
+        return TemperatureScaling(zero_labels=zero_labels, prior=prior)
+    return METHODS[method](zero_labels=zero_labels)  # type: ignore[call-arg]
 
 
 def parts_of(n: int, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -256,14 +355,19 @@ def parts_of(n: int, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.nda
 
 
 def _cross_fitted(
-    name: str, z: Array, y: np.ndarray, parts: Sequence[tuple[np.ndarray, np.ndarray]], zero_labels: str
+    name: str,
+    z: Array,
+    y: np.ndarray,
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    zero_labels: str,
+    prior: tuple[float, float] | None,
 ) -> Array | str:
     """Calibrated logits of every row; or what went wrong, if this method cannot be fitted to these rows."""
     calibrated = np.empty(tuple(z.shape), dtype=np.float64)
     try:
         for train, held in parts:
             if name in METHODS:
-                fitted = METHODS[name](zero_labels=zero_labels).fit(z[train], y[train])  # type: ignore[call-arg]
+                fitted = calibrator_of(name, zero_labels, prior).fit(z[train], y[train])
                 calibrated[held] = to_numpy(fitted.transform(z[held]))
             else:
                 calibrated[held] = _baseline(name, to_numpy(z[train]), y[train], to_numpy(z[held]))
@@ -273,26 +377,27 @@ def _cross_fitted(
 
 
 class _Softmax(ClassifierMixin, BaseEstimator):
-    """A fitted classifier to scikit-learn: its inputs are logits, its answer their softmax."""
+    """A fitted classifier to scikit-learn: its inputs are logits, its answer their softmax, of some of the classes."""
 
-    def __init__(self, classes: int = 2) -> None:
-        self.classes = classes
-        self.classes_ = np.arange(classes)
+    def __init__(self, seen: Sequence[int] = (0, 1)) -> None:
+        self.seen = seen
+        self.classes_ = np.arange(len(seen))
 
     def fit(self, z: np.ndarray, y: np.ndarray) -> _Softmax:
         return self
 
     def predict(self, z: np.ndarray) -> np.ndarray:
-        return np.asarray(z.argmax(axis=1))
+        return np.asarray(z[:, self.seen].argmax(axis=1))
 
     def predict_proba(self, z: np.ndarray) -> np.ndarray:
-        return np.asarray(softmax(z.astype(np.float64)))
+        return np.asarray(softmax(z.astype(np.float64)))[:, self.seen]
 
 
 def _baseline(name: str, z: np.ndarray, y: np.ndarray, held: np.ndarray) -> np.ndarray:
     """Log-probabilities by scikit-learn; -inf where it says 0, and for classes that it has not seen."""
-    model = CalibratedClassifierCV(FrozenEstimator(_Softmax(z.shape[1])), method=name).fit(z, y)
+    seen, index = np.unique(y, return_inverse=True)  # scikit-learn fails where a class of the model has no rows
+    model = CalibratedClassifierCV(FrozenEstimator(_Softmax(seen.tolist())), method=name).fit(z, index)
     found = np.full(held.shape, -np.inf)
     with np.errstate(divide="ignore"):
-        found[:, model.classes_] = np.log(model.predict_proba(held))
+        found[:, seen] = np.log(model.predict_proba(held))
     return found

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from logitherm._array import Array, as_array, describe, to_numpy
+from logitherm._json import plain as plain_json
 from logitherm._labels import as_labels
+from logitherm.calibration.association import Association, association
 from logitherm.calibration.base import Calibrator
 from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
+from logitherm.calibration.group import GroupTemperatureScaling
 from logitherm.calibration.provenance import provenance
-from logitherm.calibration.rows import possible
-from logitherm.calibration.selection import BASELINES, CANDIDATES, METHODS, QUICK, Selection, parts_of, select_method
-from logitherm.calibration.temperature_scaling import TemperatureScaling
-from logitherm.calibration.verdict import FEW, absent_classes, is_wrong_tool, verdict
+from logitherm.calibration.rows import as_groups, possible
+from logitherm.calibration.selection import (
+    BASELINES,
+    CANDIDATES,
+    METHODS,
+    QUICK,
+    WORDS,
+    Crossed,
+    Selection,
+    calibrator_of,
+    cross_validate,
+    parts_of,
+    select,
+)
+from logitherm.calibration.temperature_scaling import TemperatureScaling, as_prior
+from logitherm.calibration.verdict import FEW, absent_classes, is_wrong_tool, state_of, verdict
 from logitherm.metrics import Evaluation, evaluate, reliability, reliability_grid
 from logitherm.metrics.comparison import Comparison, compare
 from logitherm.thermometer import TemperatureFit, fit_temperature
@@ -25,7 +40,7 @@ from logitherm.thermometer.sources import make_source
 GRID = 41  # temperatures of the slider
 CURVE = 61  # temperatures of the likelihood curve
 FEW_VALUES = 1 << 20  # values up to which other methods are compared without being asked for
-AUTO = "auto"
+AUTO, GROUP = "auto", "group"
 
 Progress = Callable[[str, float], None]
 
@@ -39,9 +54,17 @@ class CalibrationStudy:
     name, method, scored_on : str
         What was studied, how, and on which rows the scores were taken.
     fit : TemperatureFit
-        The single temperature fitted to all rows of the first set, whatever the method.
+        The single temperature fitted to all rows of the first set, whatever the method; with a prior the one under it.
+    alone : TemperatureFit
+        The same by likelihood alone.
+    prior : (float, float) or None
+        Centre, and deviation of log T, that the temperature was drawn to.
     before, after : Evaluation
         Scores of the logits as they are and calibrated, with bootstrap intervals, on rows that were not fitted.
+    confidence : float
+        Mean confidence before, of the rows that are scored.
+    association : Association
+        Whether labels and logits of the first set belong together.
     changes : Comparison
         After minus before on the same rows, with intervals of the differences.
     nll_curve : dict
@@ -63,8 +86,12 @@ class CalibrationStudy:
     scored_on: str
     n_scored: int
     fit: TemperatureFit
+    alone: TemperatureFit
+    prior: tuple[float, float] | None
     before: Evaluation
     after: Evaluation
+    confidence: float
+    association: Association
     changes: Comparison
     nll_curve: dict[str, list[float]]
     reliability: dict[str, Any]
@@ -79,6 +106,8 @@ class CalibrationStudy:
         plain: dict[str, Any] = {"method": self.method, "name": self.name, "scored_on": self.scored_on}
         plain |= {k: v for k, v in found.items() if k not in ("nll_before", "nll_after")}
         plain["n_scored"] = self.n_scored
+        plain["association"] = self.association.to_dict()
+        plain["prior"] = self._prior()
         for side in ("before", "after"):
             scores = getattr(self, side).to_dict()
             named = {k: v for k, v in scores.items() if isinstance(v, dict)}
@@ -86,6 +115,13 @@ class CalibrationStudy:
             plain[f"{side}_intervals"] = {k: [v["low"], v["high"]] for k, v in named.items()}
         plain["changes"] = self.changes.to_dict()
         return plain | self._enough() | {"verdict": self.verdict}
+
+    def _prior(self) -> dict[str, Any] | None:
+        if self.prior is None:
+            return None
+        alone = self.alone.to_dict()
+        values = {"centre": self.prior[0], "deviation": self.prior[1]}
+        return values | {"without": {name: alone[name] for name in ("temperature", "interval", "at_bound")}}
 
     def _enough(self) -> dict[str, Any]:
         return {
@@ -104,9 +140,13 @@ class CalibrationStudy:
             "n_scored": self.n_scored,
             "verdict": self.verdict,
             "fit": self.fit.to_dict(),
+            "prior": self._prior(),
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
             "changes": self.changes.to_dict(),
+            "association": self.association.to_dict(),
+            "state": plain_json(state_of(self.fit, self.before, self.confidence)._asdict()),
+            "words": WORDS[self.method],
             "wrong_tool": is_wrong_tool(self.changes),
             "nll_curve": self.nll_curve,
             "reliability": self.reliability,
@@ -125,16 +165,18 @@ def calibrate(
     seed: int = 0,
     bootstrap: int = 1000,
     zero_labels: str = "raise",
+    prior: tuple[float, float] | None = None,
     compare_methods: bool | None = None,
     groups: Any = None,
+    test_groups: Any = None,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> CalibrationStudy:
     """Fit a temperature, or another calibrator, and measure on rows that were not fitted what it does.
 
     Without test rows the scores are cross-fitted: the rows are split in `folds` parts, and every part is scored by the
-    calibrator fitted to the others (with "auto", chosen and fitted). The calibrator that comes back is fitted to all
-    rows of the first set.
+    calibrator fitted to the others (with "auto", chosen by their scores too). The calibrator that comes back
+    is fitted to all rows of the first set.
 
     Parameters
     ----------
@@ -145,7 +187,8 @@ def calibrate(
         Rows to score on.
     method : str
         A key of `METHODS`: "temperature", "entropy", "ensemble", "parametric", "bias", "vector", "matrix", "dirichlet";
-        or "auto" for the simplest whose cross-validated NLL is within one standard error of the best.
+        "auto" for the simplest whose cross-validated NLL is within one standard error of the best; or "group", a
+        temperature for each of `groups`.
     bins : int
         Bins of the calibration errors.
     folds : int
@@ -156,11 +199,16 @@ def calibrate(
         Replicates of the intervals.
     zero_labels : "raise" or "exclude"
         What to do with labels of probability zero; excluded rows are not scored either.
+    prior : (float, float), optional
+        With the method "temperature": centre, and standard deviation of log T, of a log-normal prior of T,
+        as in `TemperatureScaling`; for few rows, where some of them alone would ask for T = 0.
     compare_methods : bool, optional
         Whether to test if one temperature is enough, and to compare methods by cross-validation on the first set (those
         without a matrix unless "auto"); by default with "auto", and for up to a million logits.
     groups : array, shape (n,), optional
         Integers or strings, a group for every row of the first set, whose temperatures are then compared too.
+    test_groups : array, shape (test rows,), optional
+        With the method "group": the groups of the test rows.
     name : str, optional
         What is studied, for the report.
     progress : callable, optional
@@ -185,39 +233,59 @@ def calibrate(
     >>> study.after.nll.value < study.before.nll.value
     True
     """
-    if method not in (AUTO, *METHODS):
-        raise ValueError(
-            f"method: must be one of {', '.join((AUTO, *METHODS))}; got {method!r}; 'temperature' is usual"
-        )
+    known = (AUTO, *METHODS, GROUP)
+    if method not in known:
+        raise ValueError(f"method: must be one of {', '.join(known)}; got {method!r}; 'temperature' is usual")
     if (test_logits is None) != (test_labels is None):
         raise ValueError("test_labels: must be given exactly if test_logits are; got one of them; give both or neither")
+    if method == GROUP and groups is None:
+        raise ValueError("groups: must be given for the method 'group'; got None; give one a row")
+    if (test_groups is not None) != (method == GROUP and test_logits is not None):
+        raise ValueError(
+            "test_groups: must be given exactly if test_logits are and the method is 'group'; give one a test row, or "
+            "drop them"
+        )
+    if prior is not None:
+        if method != "temperature":
+            raise ValueError(
+                f"prior: must be None unless method is 'temperature'; got {prior} with {method!r}; drop one"
+            )
+        prior = as_prior(prior)
     say = progress or (lambda message, share: None)
     logits = as_array(logits, "logits")
     if logits.ndim != 2:
         raise ValueError(f"logits: must have shape (rows, classes); got {describe(logits)}; reshape them")
+    groups = None if groups is None else as_groups(groups, logits.shape[0])
     say("fitting the temperature", 0.0)
     found = fit_temperature(logits, labels, zero_labels=zero_labels)
     if test_logits is not None:
         test_logits = _as_test(test_logits, logits, found.classes)
-    goodness = selection = None
+    goodness = selection = crossed = None
     if _may_compare(found, folds) and (
         method == AUTO or groups is not None or (compare_methods is None and _is_quick(found)) or compare_methods
     ):
         goodness = goodness_of_fit(logits, labels, groups=groups, zero_labels=zero_labels)
-        split: dict[str, Any] = {"folds": folds, "bins": bins, "seed": seed, "zero_labels": zero_labels}
+        split: dict[str, Any] = {"folds": folds, "seed": seed, "zero_labels": zero_labels, "prior": prior}
         split |= {"methods": CANDIDATES, "baselines": BASELINES} if method == AUTO else {"methods": QUICK}
-        selection = select_method(logits, labels, progress=lambda message, share: say(message, 0.5 * share), **split)
+        crossed = cross_validate(logits, labels, progress=lambda message, share: say(message, 0.5 * share), **split)
+        selection = select(crossed, bins)
     chosen = method if method != AUTO else "temperature" if selection is None else selection.chosen
     say(f"fitting {chosen}", 0.5)
     calibrator: Calibrator = TemperatureScaling(zero_labels=zero_labels)._adopt(found)
-    if chosen != "temperature":
-        calibrator = METHODS[chosen](zero_labels=zero_labels).fit(logits, labels)  # type: ignore[call-arg]
+    if chosen != "temperature" or prior is not None:
+        calibrator = _fitted(chosen, logits, labels, groups, zero_labels, prior)
+    alone = found
+    if prior is not None:
+        found = _under_prior(alone, calibrator, logits, labels)
 
     if test_logits is None:
-        scored = _cross_fitted(method if selection else chosen, logits, labels, folds, seed, zero_labels)
+        if method == AUTO and crossed is not None:
+            scored = _by_choice(crossed)
+        else:
+            scored = _cross_fitted(chosen, logits, labels, folds, seed, zero_labels, prior, groups)
         scored_on = f"{folds}-fold cross-fitting on the same {{}} rows"
     else:
-        scored = _applied(calibrator, test_logits, test_labels)
+        scored = _applied(calibrator, test_logits, test_labels, test_groups)
         scored_on = "{} test rows"
     if zero_labels == "exclude":
         scored = scored.possible()
@@ -235,8 +303,11 @@ def calibrate(
         "grid": _grid(scored.logits, scored.labels, found, bins),
     }
     curve = _nll_curve(logits, labels, found)
+    y = as_labels(labels, (logits.shape[0],), alone.classes)
+    belong = association(logits, y, alone.temperature)
     counted = np.asarray(diagrams["before"]["count"], dtype=np.float64)
     said = np.array([0.0 if c is None else c for c in diagrams["before"]["confidence"]])
+    confidence = float(counted @ said / counted.sum())
     name, scored_on = name or "logits", scored_on.format(before.n)
     calibrator.provenance_ = provenance(
         logits, labels, name=name, method=chosen, scored_on=scored_on, before=before, after=after
@@ -250,10 +321,13 @@ def calibrate(
         method=chosen,
         selection=selection,
         goodness=goodness,
-        confidence=float(counted @ said / counted.sum()),
+        confidence=confidence,
+        alone=alone,
+        prior=prior,
+        labels=belong,
     )
     if found.n >= FEW:
-        words += absent_classes(as_labels(labels, (logits.shape[0],), found.classes), found.classes)
+        words += absent_classes(y, found.classes)
     say("done", 1.0)
     return CalibrationStudy(
         name=name,
@@ -261,8 +335,12 @@ def calibrate(
         scored_on=scored_on,
         n_scored=before.n,
         fit=found,
+        alone=alone,
+        prior=prior,
         before=before,
         after=after,
+        confidence=confidence,
+        association=belong,
         changes=changes,
         nll_curve=curve,
         reliability=diagrams,
@@ -270,6 +348,23 @@ def calibrate(
         goodness=goodness,
         selection=selection,
         verdict=words,
+    )
+
+
+def _under_prior(alone: TemperatureFit, calibrator: Any, logits: Array, labels: Array) -> TemperatureFit:
+    """The fit with the T, error and interval under the prior; the tests of the likelihood do not apply to it."""
+    total = make_source(logits, labels).totals(np.array([1 / calibrator.temperature_]))
+    return replace(
+        alone,
+        temperature=calibrator.temperature_,
+        standard_error=calibrator.standard_error_,
+        interval=calibrator.interval_,
+        nll_after=float(total.nll[0]) / total.weight,
+        sandwich_error=None,
+        sandwich_interval=None,
+        likelihood_ratio=None,
+        p_value=None,
+        at_bound=None,
     )
 
 
@@ -311,14 +406,42 @@ class Scored(NamedTuple):
         return Scored(self.logits[keep], flat[keep], self.calibrated[keep], self.temperature[keep])
 
 
-def _applied(calibrator: Calibrator, logits: Array, labels: Array) -> Scored:
+def _fitted(
+    method: str, logits: Array, labels: Array, groups: Any, zero_labels: str, prior: tuple[float, float] | None
+) -> Calibrator:
+    if method == GROUP:
+        return GroupTemperatureScaling(zero_labels=zero_labels).fit(logits, labels, groups=groups)
+    return calibrator_of(method, zero_labels, prior).fit(logits, labels)
+
+
+def _transformed(calibrator: Calibrator, logits: Array, groups: Any) -> Array:
+    if isinstance(calibrator, GroupTemperatureScaling):
+        return calibrator.transform(logits, groups)
+    return calibrator.transform(logits)
+
+
+def _applied(calibrator: Calibrator, logits: Array, labels: Array, groups: Any = None) -> Scored:
     if isinstance(calibrator, TemperatureScaling):
         return Scored(logits, labels, logits, np.full(logits.shape[0], calibrator.temperature_))
-    return Scored(logits, labels, calibrator.transform(logits), np.ones(logits.shape[0]))
+    return Scored(logits, labels, _transformed(calibrator, logits, groups), np.ones(logits.shape[0]))
 
 
-def _cross_fitted(method: str, logits: Array, labels: Array, folds: int, seed: int, zero_labels: str) -> Scored:
-    """Every row through the calibrator fitted to the rows of the other parts, with "auto" chosen among these too."""
+def _by_choice(crossed: Crossed) -> Scored:
+    """Every row through the calibrator chosen by, and fitted to, the rows of the other parts."""
+    return Scored(crossed.logits, crossed.labels, crossed.by_choice(), np.ones(len(crossed.labels)))
+
+
+def _cross_fitted(
+    method: str,
+    logits: Array,
+    labels: Array,
+    folds: int,
+    seed: int,
+    zero_labels: str,
+    prior: tuple[float, float] | None = None,
+    groups: Any = None,
+) -> Scored:
+    """Every row through the calibrator fitted to the rows of the other parts."""
     n, classes = logits.shape
     if folds < 2:
         raise ValueError(f"folds: must be at least 2; got {folds}; give 5, say")
@@ -329,15 +452,12 @@ def _cross_fitted(method: str, logits: Array, labels: Array, folds: int, seed: i
     if method != "temperature":
         calibrated = np.empty((n, classes))
     for train, held in parts_of(n, min(folds, n), seed):
-        chosen = method
-        if method == AUTO:
-            parts = min(folds, len(train))
-            chosen = select_method(logits[train], y[train], folds=parts, seed=seed, zero_labels=zero_labels).chosen
-        fitted = METHODS[chosen](zero_labels=zero_labels).fit(logits[train], y[train])  # type: ignore[call-arg]
-        if method == "temperature":
+        parts_groups = [None if groups is None else groups[part] for part in (train, held)]
+        fitted = _fitted(method, logits[train], y[train], parts_groups[0], zero_labels, prior)
+        if isinstance(fitted, TemperatureScaling) and method == "temperature":
             temperature[held] = fitted.temperature_
         else:
-            calibrated[held] = to_numpy(fitted.transform(logits[held]))
+            calibrated[held] = to_numpy(_transformed(fitted, logits[held], parts_groups[1]))
     return Scored(logits, y, calibrated, temperature)
 
 

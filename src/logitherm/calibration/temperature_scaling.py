@@ -123,12 +123,7 @@ class TemperatureScaling(Calibrator):
 
     def _draw_to(self, prior: tuple[float, float], source: Source) -> None:
         """Take the most probable T under the prior instead of the most likely one."""
-        centre, deviation = prior
-        if not (0 < centre < math.inf and 0 < deviation < math.inf):
-            raise ValueError(
-                f"prior: must be a centre and a deviation of log T, both positive; got {prior}; try (1, 0.5)"
-            )
-        self.temperature_, error = most_probable(source, centre, deviation)
+        self.temperature_, error = most_probable(source, *as_prior(prior))
         self.at_bound_, self.sandwich_error_ = None, None
         self._say_error(error)
 
@@ -179,6 +174,17 @@ class TemperatureScaling(Calibrator):
             raise ValueError(f"objective {self.objective!r}")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence {self.confidence}")
+
+
+def as_prior(prior: Any) -> tuple[float, float]:
+    """Centre and deviation of log T, both positive."""
+    try:
+        centre, deviation = map(float, prior)
+    except (TypeError, ValueError):
+        centre = deviation = math.nan
+    if not (0 < centre < math.inf and 0 < deviation < math.inf):
+        raise ValueError(f"prior: must be a centre and a deviation of log T, both positive; got {prior}; try (1, 0.5)")
+    return centre, deviation
 
 
 def heated(z: Array, temperature: float) -> Array:

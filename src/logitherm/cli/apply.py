@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from logitherm.cli import options, truncated
-from logitherm.cli.files import described, load, remark, remark_bound, require_classes, require_no_input
+from logitherm.cli.files import (
+    described,
+    load,
+    remark,
+    remark_bound,
+    remark_groups,
+    require_classes,
+    require_writable,
+)
 from logitherm.cli.output import console, progress, reports_errors
 
 
@@ -19,35 +28,61 @@ from logitherm.cli.output import console, progress, reports_errors
 @click.argument("calibrator", type=options.FILE)
 @click.argument("logits", type=options.FILE)
 @click.option("-o", "--output", type=options.FILE, metavar="PROBS.npz", required=True, help="Where to write them.")
-@options.options(options.probabilities, options.force)
+@options.options(
+    click.option(
+        "--groups",
+        type=options.FILE,
+        metavar="FILE",
+        help="The group of every row (.npy, or .txt with one a line), for a calibrator of --method group.",
+    ),
+    options.probabilities,
+    options.force,
+)
 @reports_errors
-def command(calibrator: Path, logits: Path, output: Path, probabilities: bool, force: bool) -> None:
+def command(
+    calibrator: Path, logits: Path, output: Path, groups: Path | None, probabilities: bool, force: bool
+) -> None:
     """Write what CALIBRATOR makes of LOGITS: a NumPy archive with the array `probabilities`.
 
     Labels are neither needed nor copied. The dtype is that of the logits. Of a .jsonl of answers, PROBS is a .jsonl
     too: for each answer its probabilities, and bounds on them for whatever is not listed.
     """
     if truncated.holds_answers(logits):
+        if groups is not None:
+            raise click.UsageError("--groups is for logits; answers of a .jsonl have none.")
         return truncated.apply(calibrator, logits, output, force)
-    from logitherm.io import check_target, read_logits, write_npz
+    from logitherm.io import read_logits, write_npz
 
     if output.suffix.lower() != ".npz":
         raise click.UsageError("-o must end in .npz: it is a NumPy archive.")
-    require_no_input(output, [calibrator, logits])
-    check_target(output, force=force)
+    require_writable(output, [calibrator, logits, *([] if groups is None else [groups])], force=force)
     with progress() as tell:
         fitted = load(calibrator, tell)
         tell(f"reading {logits.name}")
         data = read_logits(logits, probabilities=probabilities, need_labels=False)
         require_classes(fitted, data.classes, logits)
+        of_rows = None if groups is None else _groups_for(fitted, groups, data.n)
         tell("applying")
-        found = fitted.predict_proba(data.logits)
+        found = fitted.predict_proba(data.logits, *([] if of_rows is None else [of_rows]))
         tell(f"writing {output.name}")
         write_npz(output, {"probabilities": found}, force=force)
     remark(data)
     remark_bound(calibrator, getattr(fitted, "at_bound_", None))
+    remark_groups(calibrator, fitted, of_rows, "; pass --groups FILE")
     console(stderr=True).print(
         f"{output}: {data.n} rows of {data.classes} probabilities by {described(fitted)}",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _groups_for(fitted: Any, path: Path, rows: int) -> Any:
+    """The groups in a file, for a calibrator that has such."""
+    from logitherm.calibration import GroupTemperatureScaling
+    from logitherm.io import InputError, read_groups
+
+    if not isinstance(fitted, GroupTemperatureScaling):
+        raise InputError(
+            f"{path}: must be for a calibrator of groups; got {described(fitted)}, which knows none; leave --groups out"
+        )
+    return read_groups(path, rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from logitherm.cli import options
-from logitherm.cli.files import described, load, require_no_input
+from logitherm.cli.files import described, load, require_writable
 from logitherm.cli.output import console, print_json, progress, reports_errors
 
 SUFFIXES = (".onnx", ".safetensors")
@@ -45,7 +45,7 @@ def command(
     logits of OUT again.
     """
     from logitherm.integrations.baking import bake_onnx, bake_safetensors
-    from logitherm.io import check_target, require_file
+    from logitherm.io import require_file
 
     kind = model.suffix.lower()
     if kind not in SUFFIXES or target.suffix.lower() != kind:
@@ -56,8 +56,7 @@ def command(
         )
     if kind == ".safetensors" and output:
         raise click.UsageError("--graph-output is for .onnx; a checkpoint has --weight and --bias.")
-    require_no_input(target, [calibrator, model])
-    check_target(target, force=force)
+    require_writable(target, [calibrator, model], force=force)
     require_file(model)
     with progress() as tell:
         fitted = load(calibrator, tell, scores=True)

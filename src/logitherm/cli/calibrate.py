@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from logitherm.cli import options, truncated
-from logitherm.cli.files import about, read, remark, remark_bound, require_no_input, require_possible
+from logitherm.cli.files import about, read, remark, remark_bound, require_possible, require_writable
 from logitherm.cli.output import Tell, console, note, print_json, progress, reports_errors, warn
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from logitherm.io import LogitData
 
 
-# of `logitherm.calibration.METHODS`, which takes longer to import than --help may
-METHODS = ("temperature", "entropy", "ensemble", "parametric", "bias", "vector", "matrix", "dirichlet", "auto")
+# of `logitherm.calibration.calibrate`, which takes longer to import than --help may
+METHODS = ("temperature", "entropy", "ensemble", "parametric", "bias", "vector", "matrix", "dirichlet", "group", "auto")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Choices:
     as_json: bool = False
     name: str | None = None
     groups: np.ndarray | None = None
+    test_groups: np.ndarray | None = None
+    prior: tuple[float, float] | None = None
 
 
 @click.command(
@@ -61,7 +63,15 @@ class Choices:
         "--groups",
         type=options.FILE,
         metavar="FILE",
-        help="A group for every row of VAL (.npy, or .txt with one a line), whose temperatures are compared.",
+        help="A group for every row of VAL (.npy, or .txt with one a line), whose temperatures are compared; with "
+        "--method group each gets its own.",
+    ),
+    click.option("--test-groups", type=options.FILE, metavar="FILE", help="With --method group: those of TEST."),
+    click.option(
+        "--prior",
+        type=options.Prior(),
+        metavar="CENTRE,DEVIATION",
+        help="Draw T to CENTRE, with a standard DEVIATION of log T: for few rows. Try 1,0.5.  [default: none]",
     ),
     options.probabilities,
     options.zero_labels,
@@ -80,6 +90,7 @@ def command(
     labels: Path | None,
     test_labels: Path | None,
     groups: Path | None,
+    test_groups: Path | None,
     probabilities: bool,
     **chosen: Any,
 ) -> None:
@@ -96,7 +107,15 @@ def command(
     if test is None and test_labels is not None:
         raise click.UsageError("--test-labels needs TEST, the file of logits they belong to.")
     choices = Choices(**chosen)
-    check_outputs(choices, inputs=[path for path in (val, test, labels, test_labels, groups) if path is not None])
+    if choices.method == "group" and groups is None:
+        raise click.UsageError("--method group needs --groups, the group of every row of VAL.")
+    if (test_groups is not None) != (choices.method == "group" and test is not None):
+        raise click.UsageError("--test-groups and TEST belong together with --method group: give both, or neither.")
+    if choices.prior is not None and choices.method != "temperature":
+        raise click.UsageError("--prior is for --method temperature, the default.")
+    check_outputs(
+        choices, inputs=[path for path in (val, test, labels, test_labels, groups, test_groups) if path is not None]
+    )
     with progress() as tell:
         data = [read(val, labels, probabilities, tell)]
         if test is not None:
@@ -108,6 +127,8 @@ def command(
             from logitherm.io import read_groups
 
             choices = replace(choices, groups=read_groups(groups, data[0].n))
+            if test_groups is not None:
+                choices = replace(choices, test_groups=read_groups(test_groups, data[1].n))
         study = run(data, choices, tell)
         written = write(study, choices, tell)
     from logitherm.calibration.verdict import is_wrong_tool
@@ -123,18 +144,14 @@ def command(
 
 def check_outputs(choices: Choices, inputs: list[Path]) -> None:
     """Whether the files could be written, before any work is done."""
-    from logitherm.io import check_target
-
     outputs = [path for path in (choices.report, choices.save) if path is not None]
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise click.UsageError("--report and --save must be two files.")
     for path in outputs:
-        require_no_input(path, inputs)
+        require_writable(path, inputs, force=choices.force)
     for option, target, suffix in (("--report", choices.report, ".html"), ("--save", choices.save, ".json")):
         if target is not None and target.suffix.lower() != suffix:
             raise click.UsageError(f"{option} must name a {suffix} file.")
-    for path in outputs:
-        check_target(path, force=choices.force)
 
 
 def require_same_classes(val: Path, test: Path, data: list[LogitData]) -> None:
@@ -160,7 +177,9 @@ def run(data: list[LogitData], choices: Choices, tell: Tell) -> Any:
         bins=choices.bins,
         seed=choices.seed,
         zero_labels=choices.zero_labels,
+        prior=choices.prior,
         groups=choices.groups,
+        test_groups=choices.test_groups,
         name=choices.name or val.source,
         progress=tell,
     )
@@ -195,7 +214,7 @@ def show(study: Any, data: list[LogitData], choices: Choices, written: list[tupl
     out = console()
     out.print(tables.sentences(study.verdict))
     out.print()
-    out.print(tables.temperature_table(study.fit))
+    out.print(tables.temperature_table(study.fit, study.prior))
     out.print()
     single = study.method == "temperature"
     after = f"after\nT = {tables.temperature_text(study.fit)}" if single else f"after\n{study.method}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.files import about, load, read, remark, require_classes, require_possible
+from logitherm.cli.files import about, load, read, remark, remark_groups, require_classes, require_possible
 from logitherm.cli.output import console, print_json, progress, reports_errors, warn
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def command(
             fitted, data.logits, data.labels, tolerance=tolerance, run_length=run_length, zero_labels=zero_labels
         )
     remark(data, "those rows are left out")
+    remark_groups(calibrator, fitted)
     if found.n < FEW:
         warn(f"{data.source}: {found.n} rows hardly tell how large their own error is; label at least {FEW}")
     if as_json:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.files import about, described, load, read, remark, remark_bound, require_classes
+from logitherm.cli.files import about, described, load, read, remark, remark_bound, remark_groups, require_classes
 from logitherm.cli.output import console, print_json, progress, reports_errors
 
 
@@ -56,6 +56,7 @@ def command(
     remark(data, "the NLL is infinite")
     if calibrator is not None and fitted is not None:
         remark_bound(calibrator, getattr(fitted, "at_bound_", None))
+        remark_groups(calibrator, fitted)
     if as_json:
         print_json(
             {

@@ -63,12 +63,13 @@ def require_possible(data: list[LogitData]) -> None:
             )
 
 
-def require_no_input(output: Path, inputs: Collection[Path]) -> None:
-    """Refuse to write over a file that is read."""
-    from logitherm.io import InputError
+def require_writable(output: Path, inputs: Collection[Path], *, force: bool) -> None:
+    """Refuse to write over a file that is read or, without `force`, over any: before the work is done."""
+    from logitherm.io import InputError, check_target
 
     if output.resolve() in {path.resolve() for path in inputs}:
         raise InputError(f"{output}: is an input and cannot be the output too; choose another name")
+    check_target(output, force=force)
 
 
 def remark(data: LogitData, consequence: str | None = None) -> None:
@@ -87,6 +88,22 @@ def remark_bound(path: Path, bound: str | None) -> None:
     where = {"zero": "T = 0 (one-hot answers)", "infinite": "T = infinity (uniform answers)"}.get(bound or "")
     if where:
         warn(f"{path}: the calibrator is at {where}, not one to ship; fit it on other or more held-out rows")
+
+
+def remark_groups(path: Path, fitted: Any, groups: Any = None, remedy: str = "") -> None:
+    """Rows to which a calibrator of groups gives the temperature that all have in common."""
+    from logitherm.calibration import GroupTemperatureScaling
+
+    if not isinstance(fitted, GroupTemperatureScaling):
+        return
+    common = f"get the common temperature, T = {fitted.temperature_:.3g}"
+    if groups is None:
+        warn(f"{path}: is a calibrator of {len(fitted.groups_)} groups; without these all rows {common}{remedy}")
+        return
+    known = set(fitted.groups_.tolist())
+    unknown = sum(group not in known for group in groups.tolist())
+    if unknown:
+        warn(f"{path}: {unknown} of {len(groups)} rows are of groups that it was not fitted to, and {common}")
 
 
 def about(data: LogitData, used: int) -> str:

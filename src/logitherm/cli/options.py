@@ -12,6 +12,23 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 # Whether a file is there and may be read is for the reader to say: bad input, not wrong usage.
 FILE = click.Path(path_type=Path, readable=False)
 
+
+class Prior(click.ParamType):
+    """Centre and deviation of log T, as Python has them."""
+
+    name = "prior"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        from logitherm.calibration.temperature_scaling import as_prior
+
+        if isinstance(value, tuple):
+            return value
+        try:
+            return as_prior(value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} must be a centre and a deviation of log T, both positive, like 1,0.5.", param, ctx)
+
+
 labels = click.option("--labels", type=FILE, metavar="FILE", help="Labels, where the logits' own file has none.")
 probabilities = click.option(
     "--probabilities", is_flag=True, help="The rows are probabilities, not logits (never guessed)."

@@ -55,8 +55,8 @@ def temperature_text(fit: Any) -> str:
     return number(fit.temperature, decimals_of(*(fit.interval or (None, None))))
 
 
-def temperature_table(fit: Any) -> RenderableType:
-    """T with its interval, and both standard errors."""
+def temperature_table(fit: Any, prior: tuple[float, float] | None = None) -> RenderableType:
+    """T with its interval, and both standard errors; or the error under a prior."""
     from rich.table import Table
 
     from logitherm.calibration.verdict import few_decide
@@ -69,7 +69,10 @@ def temperature_table(fit: Any) -> RenderableType:
         low, high = (number(end, decimals) for end in fit.interval)
         value = f"[bold]{value}[/]   {100 * fit.confidence:g} % interval {low} to {high}"
     table.add_row("  Temperature", value)
-    if fit.standard_error is not None or fit.sandwich_error is not None:
+    if prior is not None:
+        table.add_row("  Prior", f"centre {number(prior[0])}, deviation {number(prior[1])} of log T")
+        table.add_row("  Standard error", f"{number(fit.standard_error, finer)} under the prior")
+    elif fit.standard_error is not None or fit.sandwich_error is not None:
         errors = f"{number(fit.standard_error, finer)} model-based, {number(fit.sandwich_error, finer)} sandwich"
         table.add_row("  Standard error", errors)
     if fit.sandwich_interval is not None and few_decide(fit):
@@ -168,9 +171,14 @@ def selection_table(selection: Any) -> RenderableType:
             table.add_row(name, "-", "-", "-", "could not be fitted")
             continue
         behind = "best" if each.method == selection.best else f"{number(each.behind, 4)} ± {number(each.error, 4)}"
-        kept = "kept" if each.keeps_predictions else "may change"
+        kept = "kept" if each.keeps_predictions else "not eligible" if each.ineligible else "may change"
         table.add_row(name, number(each.nll, 4), behind, f"{number(100 * each.ece, 2)} %", kept)
-    return Padding(table, (0, 0, 0, 1))
+    reason = next((each.ineligible for each in selection.candidates if each.ineligible), None)
+    if reason is None:
+        return Padding(table, (0, 0, 0, 1))
+    from rich.console import Group
+
+    return Group(Padding(table, (0, 0, 0, 1)), footnote(f"Not eligible: {reason}."))
 
 
 def split_note(selection: Any) -> RenderableType:
@@ -180,7 +188,7 @@ def split_note(selection: Any) -> RenderableType:
         f"{names[split.score]} {number(split.total, 4)} = {number(split.calibration, 4)} ± {number(split.error, 4)} "
         f"that recalibration mends ({selection.best}) + {number(split.refinement, 4)} that it cannot."
         for split in selection.splits
-        if math.isfinite(split.total)
+        if math.isfinite(split.total) and math.isfinite(split.refinement)
     ]
     return footnote("\n".join([f"On the rows of the fit, {selection.folds}-fold cross-validated:", *found]))
 

@@ -97,15 +97,14 @@ def taken(options: dict[str, Any]) -> Kind:
 def calibrate(val: Path, test: Path | None, asked: Kind, save: Path | None, force: bool, as_json: bool) -> None:
     """Fit one temperature to the answers of VAL, and say within which bounds it lies whatever is not listed."""
     from logitherm.calibration import TruncatedTemperatureScaling
-    from logitherm.cli.files import remark_bound, require_no_input
-    from logitherm.io import check_target, write_whole
+    from logitherm.cli.files import remark_bound, require_writable
+    from logitherm.io import write_whole
 
     _require_usage(asked, test)
     if save is not None:
-        require_no_input(save, [path for path in (val, test) if path is not None])
         if save.suffix.lower() != ".json":
             raise click.UsageError("--save must name a .json file.")
-        check_target(save, force=force)
+        require_writable(save, [path for path in (val, test) if path is not None], force=force)
     with progress() as tell:
         data = _read(val, asked, tell)
         scored = data if test is None else _read(test, asked, tell)
@@ -141,14 +140,13 @@ def calibrate(val: Path, test: Path | None, asked: Kind, save: Path | None, forc
 def apply(calibrator: Path, answers: Path, output: Path, force: bool) -> None:
     """Write for each answer its calibrated probabilities, and bounds on them for whatever is not listed."""
     from logitherm.calibration import TruncatedTemperatureScaling, load_calibrator
-    from logitherm.cli.files import remark_bound, require_no_input
+    from logitherm.cli.files import remark_bound, require_writable
     from logitherm.cli.tables import number
-    from logitherm.io import InputError, check_target, require_file, write_whole
+    from logitherm.io import InputError, require_file, write_whole
 
     if output.suffix.lower() != SUFFIX:
         raise click.UsageError(f"-o must end in {SUFFIX}, as the answers do.")
-    require_no_input(output, [calibrator, answers])
-    check_target(output, force=force)
+    require_writable(output, [calibrator, answers], force=force)
     with progress() as tell:
         tell(f"reading {calibrator.name}")
         require_file(calibrator, f"make one with `logitherm calibrate answers{SUFFIX} ... --save {calibrator.name}`")

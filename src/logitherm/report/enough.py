@@ -89,12 +89,17 @@ def _methods(selection: Mapping[str, Any], used: str) -> str:
         name = escape(each["method"])
         name = f"<b>{name}</b>" if each["method"] == used else name
         keeps = "" if each["keeps_predictions"] else "<small>may change predictions</small>"
+        if each.get("ineligible"):
+            keeps = f"<small>not eligible: {escape(each['ineligible'])}</small>"
         if each["failure"]:
             values = f"<td>{DASH}</td><td>{DASH}</td>"
         else:
             nll = as_number(each["nll"], 4) if each["nll"] is not None else "\u221e"
             behind = each["behind"]
-            more = "" if not behind else f"<small>{as_number(behind, 4)} ± {as_number(each['error'], 4)} behind</small>"
+            side = "behind" if (behind or 0) > 0 else "ahead"
+            more = (
+                f"<small>{as_number(abs(behind), 4)} ± {as_number(each['error'], 4)} {side}</small>" if behind else ""
+            )
             values = f"<td>{nll}{more}</td><td>{as_number(100 * each['ece'], 2)}{NBSP}%</td>"
         rows.append(f'<tr><th scope="row">{name}{keeps}</th>{values}</tr>')
     head = (
@@ -107,7 +112,7 @@ def _methods(selection: Mapping[str, Any], used: str) -> str:
 def _splits(selection: Mapping[str, Any]) -> str:
     """What recalibration mends of the scores, and what it cannot."""
     nll, brier = selection["splits"]
-    if nll["total"] is None:
+    if nll["total"] is None or nll["refinement"] is None:
         return ""
     best = escape(selection["best"])
     rows = "".join(

@@ -32,6 +32,7 @@ from logitherm.report.words import (
     fitted_words,
     interval_words,
     meaning,
+    slider_words,
 )
 
 # key, name, unit, decimals, which way is better, what it is in plain words
@@ -94,6 +95,10 @@ NOTHING_TO_USE = {
     "some of them errors.",
     "infinite": "As T grows all classes become equally likely, whatever the logits say: mend the data and fit again.",
 }
+
+
+INTERVAL = "Profile likelihood: all T that a likelihood-ratio test"
+PRIOR_INTERVAL = "Normal approximation of log T under the prior."
 
 
 class Study(Protocol):
@@ -162,19 +167,53 @@ def _gauge(fit: Mapping[str, Any]) -> str:
     return f'<div class="gauge" aria-hidden="true">{"".join(parts)}</div>'
 
 
-def _temperature(fit: Mapping[str, Any]) -> str:
+def _saved(study: Mapping[str, Any]) -> str:
+    """What was saved, where that is not one temperature: its name as the big one, and its scores."""
+    if study["method"] == "temperature":
+        return ""
+    shown = {key: (name, unit, decimals) for key, name, unit, decimals, _, _ in SCORES}
+    cells = []
+    for key, name in (("nll", "NLL"), ("ece", "ECE"), ("brier", "Brier")):
+        _, unit, decimals = shown[key]
+        before, after = (_score_text(study[side][key]["value"], unit, decimals) for side in ("before", "after"))
+        before = before.removesuffix(NBSP + unit)
+        cells.append(f"<span><b><i>{before}</i> \u2192 {after}</b><small>{name}</small></span>")
+    return (
+        f'<div class="saved"><div><p class="value words">{escape(study["method"]).capitalize()}</p>'
+        f'<p class="interval">{escape(study.get("words", "")).capitalize()}</p></div>'
+        f'<p class="cells">{"".join(cells)}</p></div>'
+        "<h3>One temperature instead</h3>"
+    )
+
+
+def _temperature(study: Mapping[str, Any]) -> str:
+    fit, state = study["fit"], study.get("state") or {}
+    robust, prior = bool(state.get("robust")), study.get("prior")
+    shown = {**fit, "interval": fit["sandwich_interval"]} if robust else fit
     value_class = "value" if fitted_temperature(fit) is not None else "value words"
     facts = [
         ("Standard error, if the calibrated model is right", as_number(fit.get("standard_error"))),
         ("Standard error, even if it is not (sandwich)", _sandwich(fit)),
-        ("Likelihood ratio against T&nbsp;=&nbsp;1", _likelihood_ratio(fit)),
+        ("Likelihood ratio against T&nbsp;=&nbsp;1", _likelihood_ratio(fit) + ("; too sure here" if robust else "")),
     ]
+    if prior:
+        facts = [
+            ("Prior of T", f"{as_number(prior['centre'])}, deviation of log T {as_number(prior['deviation'])}"),
+            ("Standard error under it", as_number(fit.get("standard_error"))),
+            ("T by these rows alone", _number_or_bound(prior["without"])),
+        ]
     rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
+    note = '<p class="trust">by the sandwich error: a few rows decide</p>' if robust else ""
+    second = "" if study["method"] == "temperature" else " second"
     return (
-        f'<div class="temperature"><div><p class="{value_class}">{fitted_words(fit)}</p>'
-        f'<p class="interval">{interval_words(fit)}</p></div>{_gauge(fit)}</div>'
-        f'<dl class="facts">{rows}</dl><p class="meaning">{meaning(fit)}</p>'
+        f'{_saved(study)}<div class="temperature{second}"><div><p class="{value_class}">{fitted_words(fit)}</p>'
+        f'<p class="interval">{interval_words(shown)}</p>{note}</div>{_gauge(shown)}</div>'
+        f'<dl class="facts">{rows}</dl><p class="meaning">{meaning(shown, mixed=state.get("mixed"))}</p>'
     )
+
+
+def _number_or_bound(fit: Mapping[str, Any]) -> str:
+    return BOUNDS[fit["at_bound"]] if fit["at_bound"] else as_number(fit["temperature"])
 
 
 def _sandwich(fit: Mapping[str, Any]) -> str:
@@ -245,17 +284,22 @@ def _after_words(study: Mapping[str, Any]) -> str:
     return fitted_words(study["fit"]) if method == "temperature" else f"method {escape(method)}"
 
 
-def _slider_words(fit: Mapping[str, Any]) -> str:
+def _slider_hint(study: Mapping[str, Any]) -> str:
+    fit = study["fit"]
     hint = "Heat spreads the probabilities out, cold sharpens them. Move the slider and watch the dots come to the line"
     missing = "" if fitted_temperature(fit) is not None else " No finite temperature was fitted, so none is marked."
-    return f"{hint} or leave it.{missing}"
+    other = f" Method {escape(study['method'])} is not on this scale." if study["method"] != "temperature" else ""
+    return f"{hint} or leave it.{missing}{other}"
 
 
-def _likelihood_words(fit: Mapping[str, Any]) -> str:
+def _likelihood_words(study: Mapping[str, Any]) -> str:
+    fit = study["fit"]
     words = "The surprise at the true labels for every T, on the rows of the fit. "
     if fitted_temperature(fit) is None:
         where = {"zero": "towards T = 0", "infinite": "as T grows"}.get(fit.get("at_bound") or "")
         return words + (f"It keeps falling {where}: there is no lowest point." if where else "")
+    if study.get("prior"):
+        return words + "The prior draws T away from the lowest point; shaded: its interval under the prior."
     return words + f"The fitted T is the lowest point; shaded: its {as_percent(fit['confidence'])} interval."
 
 
@@ -277,7 +321,8 @@ def _use(study: Mapping[str, Any]) -> str:
         why = NOTHING_TO_USE.get(fit.get("at_bound") or "", "No temperature was fitted.")
         return f"<p>There is nothing here to apply. {why}</p>"
     if study.get("wrong_tool"):
-        return "<p>Do not apply this temperature: it lowers the likelihood loss at the price of calibration.</p>"
+        what = "temperature" if study["method"] == "temperature" else "calibrator"
+        return f"<p>Do not apply this {what}: the calibration error grows by more than chance allows.</p>"
     words = Template(USE).substitute(temperature=as_temperature(fitted, fit))
     return words if study["method"] == "temperature" else words[: words.rindex("<p>")]  # a division is not all it does
 
@@ -286,6 +331,14 @@ def _zero_labels(fit: Mapping[str, Any]) -> str:
     zero = fit.get("zero_labels") or fit.get("excluded") or 0
     words = f"<dt>Zero labels</dt><dd>{as_count(zero)} rows whose true label has probability zero at every T.</dd>"
     return words if zero else ""
+
+
+def _fitted_by(study: Mapping[str, Any]) -> str:
+    kind = (
+        "Most probable temperature under the prior" if study.get("prior") else "Maximum likelihood of one temperature"
+    )
+    other = "" if study["method"] == "temperature" else f" Method {escape(study['method'])} is fitted to the same rows."
+    return f"{kind}{_solver(study['fit'])}{other}"
 
 
 def _solver(fit: Mapping[str, Any]) -> str:
@@ -323,13 +376,15 @@ def _figures(study: Mapping[str, Any], start: int) -> dict[str, dict[str, Any]]:
     return drawn
 
 
-def _readings(grid: Mapping[str, Any], fit: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What stands beside the slider at each temperature, written as in the table."""
+def _readings(study: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What stands beside the slider at each temperature, written as in the table, and in words."""
+    grid, fit = study["reliability"]["grid"], study["fit"]
     shown = {key: (unit, decimals) for key, _, unit, decimals, _, _ in SCORES}
     readings = []
     for i, temperature in enumerate(grid["temperature"]):
         reading = {key: _score_text(grid[key][i], *shown[key]) for key in ("ece", "nll", "brier")}
-        readings.append({"temperature": as_temperature(temperature, fit), **reading})
+        words = slider_words(temperature, study, grid["diagrams"][i])
+        readings.append({"temperature": as_temperature(temperature, fit), "words": words, **reading})
     return readings
 
 
@@ -393,28 +448,33 @@ def render_report(study: Study, *, title: str | None = None) -> str:
         "study": contents,
         "stem": re.sub(r"[^A-Za-z0-9_-]+", "-", str(contents["name"])).strip("-") or "study",
         "tables": export_tables(contents),
-        "readings": _readings(contents["reliability"]["grid"], fit),
+        "readings": _readings(contents),
         "figures": _figures(contents, start),
     }
     version = _version()
+    single = contents["method"] == "temperature"
     parts = {
         "version": version,
         "title": escape(heading),
         "css": _part("page.css"),
         "about": _about(contents),
         "verdict": _verdict(contents),
-        "temperature": _temperature(fit),
+        "temperature_heading": "The temperature" if single else "The calibrator",
+        "temperature": _temperature(contents),
         "scores": _scores(contents),
         "after_label": _after_words(contents),
         "slider_max": len(temperatures) - 1,
         "slider_start": start,
-        "slider_words": _slider_words(fit),
-        "likelihood_words": _likelihood_words(fit),
+        "slider_words": _slider_hint(contents),
+        "likelihood_heading": "Why this temperature" if single else "Which temperature alone",
+        "likelihood_words": _likelihood_words(contents),
         "use": _use(contents),
         "enough": enough(contents, _export),
         "scored_on": escape(contents["scored_on"]),
-        "solver": _solver(fit),
-        "level": as_percent(1 - fit["confidence"]),
+        "fitted_by": _fitted_by(contents),
+        "interval_by": PRIOR_INTERVAL
+        if contents.get("prior")
+        else INTERVAL + f" at {as_percent(1 - fit['confidence'])} does not reject.",
         "bins": len(contents["reliability"]["before"]["count"]),
         "zero_labels": _zero_labels(fit),
         "colophon": f"Made by logitherm {version}".strip() + ". Everything on this page is in this one file.",

@@ -67,19 +67,9 @@
     const i = logs.findIndex((v) => v > at) - 1;
     return i + (at - logs[i]) / (logs[i + 1] - logs[i]);
   };
-  const words = (t) => {
-    const [low, high] = FIT.interval || [null, null];
-    const start = t === GRID.temperature[Math.round(position(1))] ? "The model as it came. " : "";
-    if (FITTED === null) return start + "No finite temperature was fitted.";
-    if (low !== null && t < low) return start + "Colder than the fitted range: by likelihood, too sure.";
-    if (high !== null && t > high) return start + "Hotter than the fitted range: by likelihood, too modest.";
-    return start + "Within the range the data supports.";
-  };
-
   const update = () => {
-    const i = Number(slider.value), t = GRID.temperature[i];
+    const i = Number(slider.value);
     for (const [name, text] of Object.entries(DATA.readings[i])) byId("show-" + name).textContent = text;
-    byId("show-words").textContent = words(t);
     slider.setAttribute("aria-valuetext", "T = " + DATA.readings[i].temperature);
     return draw("slider-diagram");
   };

@@ -82,8 +82,8 @@ def interval_words(fit: Mapping[str, Any]) -> str:
     return f'{as_percent(fit["confidence"])} interval <span class="nowrap"><b>{left} to {right}</b></span>'
 
 
-def meaning(fit: Mapping[str, Any]) -> str:
-    """What this T says about the model, and what T says in general."""
+def meaning(fit: Mapping[str, Any], *, mixed: Any = False) -> str:
+    """What this T says about the model, and what T says in general; `mixed` says that most rows need the opposite."""
     temperature, bound = fitted_temperature(fit), fit.get("at_bound")
     low, high = _interval(fit)
     general = f"T divides the logits before the softmax; T{NBSP}={NBSP}1 changes nothing. "
@@ -105,7 +105,37 @@ def meaning(fit: Mapping[str, Any]) -> str:
     )
     if (low or 0) <= 1 and (high is None or high >= 1) and (low, high) != (None, None):
         return general + "<b>Here the interval contains 1: these rows show no need of another temperature.</b>"
+    if mixed:
+        kind, wish = ("underconfident", "heating") if temperature > 1 else ("overconfident", "cooling")
+        return general + (
+            f"<b>Here the likelihood asks for {wish} though the model is {kind} on the whole: a few rows outweigh all "
+            "others.</b>"
+        )
     where = (
         "above 1: by likelihood the model is too cold" if temperature > 1 else "below 1: by likelihood it is too hot"
     )
     return general + f"<b>Here it lies {where}.</b>"
+
+
+def slider_words(temperature: float, study: Mapping[str, Any], diagram: Mapping[str, Any]) -> str:
+    """What a temperature does, in agreement with the verdict: by the interval of T to be trusted; and by what the rows
+    of the diagram are on the whole, where a few of them rule the likelihood."""
+    fit, state = study["fit"], study.get("state") or {}
+    start = "The model as it came. " if temperature == 1 else ""
+    if fitted_temperature(fit) is None:
+        return start + "No finite temperature was fitted."
+    low, high = state.get("interval") or _interval(fit)
+    side = "too sure" if low and temperature < low else "too modest" if high and temperature > high else ""
+    if state.get("mixed"):
+        by_few = f"by likelihood, which a few rows rule, {side or 'about right'}"
+        return start + f"On the whole {_on_the_whole(diagram, study['before']['accuracy'])}; {by_few}."
+    if not side:
+        return start + "Within the range the data supports."
+    return start + f"{'Colder' if side == 'too sure' else 'Hotter'} than the fitted range: by likelihood, {side}."
+
+
+def _on_the_whole(diagram: Mapping[str, Any], accuracy: Mapping[str, float]) -> str:
+    rows = [(n, c) for n, c in zip(diagram["count"], diagram["confidence"], strict=True) if n]
+    sure = sum(n * c for n, c in rows) / sum(n for n, _ in rows)
+    side = "too modest" if sure < accuracy["low"] else "too sure" if sure > accuracy["high"] else "about right"
+    return f"{side} ({100 * sure:.3g}{NBSP}% sure, {100 * accuracy['value']:.3g}{NBSP}% right)"

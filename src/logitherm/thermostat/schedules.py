@@ -67,7 +67,23 @@ class ConstantSchedule(Schedule):
 
 
 @dataclass(frozen=True)
-class LinearSchedule(Schedule):
+class _Ramp(Schedule):
+    """From one temperature to another in so many steps, and no further."""
+
+    start: float
+    end: float
+    steps: float
+
+    def __post_init__(self) -> None:
+        _check(start=self.start, end=self.end)
+        _check_steps(self.steps)
+
+    def _done(self, step: float) -> float:
+        return min(1.0, step / self.steps)
+
+
+@dataclass(frozen=True)
+class LinearSchedule(_Ramp):
     """T = start + (end - start) step / steps, until `steps`.
 
     Examples
@@ -76,21 +92,13 @@ class LinearSchedule(Schedule):
     [2.0, 1.5, 1.0, 1.0]
     """
 
-    start: float
-    end: float
-    steps: float
-
-    def __post_init__(self) -> None:
-        _check(start=self.start, end=self.end)
-        _check_steps(self.steps)
-
     def _value(self, step: float) -> float:
-        done = min(1.0, step / self.steps)
+        done = self._done(step)
         return (1 - done) * self.start + done * self.end
 
 
 @dataclass(frozen=True)
-class CosineSchedule(Schedule):
+class CosineSchedule(_Ramp):
     """T = end + (start - end) (1 + cos(pi step / steps)) / 2, until `steps` (Loshchilov and Hutter 2017, eq. 5).
 
     Examples
@@ -99,20 +107,12 @@ class CosineSchedule(Schedule):
     [2.0, 1.854, 1.5, 1.0]
     """
 
-    start: float
-    end: float
-    steps: float
-
-    def __post_init__(self) -> None:
-        _check(start=self.start, end=self.end)
-        _check_steps(self.steps)
-
     def _value(self, step: float) -> float:
-        return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * self._done(step)))
 
 
 @dataclass(frozen=True)
-class ExponentialSchedule(Schedule):
+class ExponentialSchedule(_Ramp):
     """T = start (end / start)^(step / steps), until `steps` (Kirkpatrick et al. 1983, geometric cooling).
 
     Examples
@@ -121,18 +121,13 @@ class ExponentialSchedule(Schedule):
     [10.0, 1.0, 0.1, 0.1]
     """
 
-    start: float
-    end: float
-    steps: float
-
     def __post_init__(self) -> None:
-        _check(start=self.start, end=self.end)
-        _check_steps(self.steps)
+        super().__post_init__()
         if not (self.start > 0 and self.end > 0):
             raise ValueError(f"start, end: must be above 0 for exponential change; got {self.start}, {self.end}")
 
     def _value(self, step: float) -> float:
-        return self.start * (self.end / self.start) ** min(1.0, step / self.steps)
+        return self.start * (self.end / self.start) ** self._done(step)
 
 
 @dataclass(frozen=True)
