@@ -75,7 +75,7 @@ class EntropyTemperatureScaling(Calibrator):
         def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
             ends = centre * exponential(x)
             t = (1 - h) * ends[0] + h * ends[1]
-            nll, score = likelihoods(data, t)
+            nll, score, _ = likelihoods(data, t)
             slope = -data.weights * score / t**2
             return float(data.weights @ nll) / total, np.array([slope @ (1 - h), slope @ h]) * ends / total
 

@@ -182,7 +182,7 @@ def _search(data: Labelled, temperature: float, precision: float, seed: int) -> 
         network = _unpack(parameters, inputs)
         first, second, f = network.layers(x)
         t = temperature * exponential(f)
-        nll, score = likelihoods(data, t)
+        nll, score, _ = likelihoods(data, t)
         slope = -data.weights * score / t
         at_second = np.outer(slope, network.weights[2]) * (1 - second**2)
         at_first = at_second @ network.weights[1].T * (1 - first**2)
