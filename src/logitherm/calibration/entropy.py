@@ -15,6 +15,7 @@ from logitherm.kernels import exponential
 from logitherm.thermometer import fit_temperature
 
 RANGE = 10.0  # of log T around the best single temperature
+FLAT = 1e-10  # relative gain of a step that is not worth another: below it is the rounding of float32 logits
 
 
 class EntropyTemperatureScaling(Calibrator):
@@ -85,7 +86,7 @@ class EntropyTemperatureScaling(Calibrator):
             jac=True,
             method="L-BFGS-B",
             bounds=[(-RANGE, RANGE)] * 2,
-            options={"ftol": 1e-12, "gtol": 1e-8},
+            options={"ftol": FLAT, "gtol": 1e-6},
         )
         self.temperature_certain_, self.temperature_uncertain_ = (centre * exponential(found.x)).tolist()
 
