@@ -1,4 +1,4 @@
-"""Every method of calibration, ours and the peers', behind one signature, and a process with a time limit to run it in.
+"""Every method of calibration, ours and the peers', behind one signature.
 
 A fit takes logits (float32, n x K) and labels (int64, n) and returns a function from logits to log-probabilities, up
 to a constant a row. Whatever a peer needs besides (probabilities, tensors, one-hot labels) is made inside, so that its
@@ -8,14 +8,9 @@ where they are used: one that is missing does not stop the others.
 
 from __future__ import annotations
 
-import contextlib
-import math
-import multiprocessing
 import os
 import sys
-import time
 import types
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,10 +22,6 @@ Floats = NDArray[np.floating]
 Labels = NDArray[np.int64]
 Predict = Callable[[Floats], Floats]
 Fit = Callable[[Floats, Labels], Predict]
-
-# What a child process imports before its clock starts.
-PRELOADED = ["numpy", "scipy.optimize", "torch", "sklearn.calibration", "logitherm.calibration", "netcal.scaling"]
-PRELOADED += ["netcal.binning", "probmetrics.calibrators", "relplot"]
 
 
 # -- ours ----------------------------------------------------------------------------------------
@@ -245,45 +236,6 @@ def exists(method: str, who: str, classes: int) -> bool:
     return who != "probcal" or classes == 2
 
 
-# -- a process with a time limit -----------------------------------------------------------------
-
-
-def limited(work: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> Any:
-    """What `work(*arguments)` returns in a process of its own; a string that says why where it does not."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_report, args=(there, work, arguments))
-    process.start()
-    there.close()
-    try:
-        return here.recv() if here.poll(seconds if math.isfinite(seconds) else None) else f"> {seconds:g} s"
-    except EOFError:
-        return "the process died"
-    finally:
-        process.kill()
-        process.join()
-
-
-def _report(there: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    warnings.simplefilter("ignore")
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        try:
-            answer = work(*arguments)
-        except Exception as error:
-            answer = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-    there.send(answer)
-
-
-def warm_up(fit: Fit, classes: int) -> None:
-    """Import what is imported when used, and load compiled kernels; a method that fails on the little does it again."""
-    from peers import synthetic
-
-    with contextlib.suppress(Exception):
-        fit(*synthetic(200, min(classes, 4), 0))
-
-
-def timed(fit: Fit, logits: Floats, labels: Labels) -> tuple[Predict, float]:
-    start = time.perf_counter()
-    predict = fit(logits, labels)
-    return predict, time.perf_counter() - start
+def entrants(method: str, classes: int) -> list[str]:
+    """Who has this method for so many classes."""
+    return [who for who in METHODS[method] if exists(method, who, classes)]

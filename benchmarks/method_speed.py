@@ -1,18 +1,15 @@
 """Time every method and the bands and errors of calibration against the peers' own: same data, same threads.
 
-    python benchmarks/method_speed.py [--threads 2] [--rounds 3] [--limit 300] [--only "vector;matrix"]
+    python benchmarks/method_speed.py [--threads 2] [--rounds 3] [--limit 120] [--only "vector;matrix"]
 
 The data are those of benchmarks/fit.py. Every entry has a process of its own, in which it runs once on a small problem
-to warm up, then `rounds` times (once only where that takes over 30 s); the median counts. What takes longer than
-`limit` seconds is given up. `python benchmarks/table.py` writes the README's table from the results.
+to warm up, then `rounds` times (once only where that takes over 10 s); the median counts. What takes longer than
+`limit` seconds is given up; a peer that a tenth of the rows tell to be that slow is not run on all. `python
+benchmarks/table.py` writes the README's table from the results.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-import os
 import statistics
 import sys
 import tempfile
@@ -25,57 +22,60 @@ from typing import Any
 import method_peers
 import numpy as np
 import peers
+import running
 
-HERE = Path(__file__).parent
 CASES = {"10 000 x 10": (10_000, 10), "25 000 x 1000": (25_000, 1000)}
-METHODS = ("temperature", "bias", "vector", "matrix", "dirichlet", "ensemble", "entropy", "parametric")
-LONG = 30.0  # seconds of a run beyond which one is enough
+LONG = 10.0  # seconds of a run beyond which one is enough
+LARGE = 1 << 22  # logits beyond which a tenth of the rows goes first
+START = 60.0  # seconds that a process may take besides, to import, compile and warm up
 Run = Callable[[np.ndarray, np.ndarray], Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--limit", type=float, default=300)
-    parser.add_argument("--only", type=lambda names: set(names.split(";")))
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "method_speed.json")
-    options = parser.parse_args()
-    os.environ["LOGITHERM_NUM_THREADS"] = str(options.threads)
+    from logitherm.calibration import METHODS
 
-    results: dict[str, Any] = {"fits": {case: {} for case in CASES}, "measures": {}}
-    if options.out.exists():  # what is not measured again stays
-        results = json.loads(options.out.read_text(encoding="utf-8"))
+    options = running.options(
+        __doc__,
+        "method_speed.json",
+        120.0,
+        ("--rounds", {"type": int, "default": 3}),
+        ("--only", {"type": running.names, "default": [*METHODS, *MEASURES]}),
+    )
+    results = {"fits": {case: {} for case in CASES}, "measures": {}} | running.read(options.out)
     results |= {"threads": options.threads, "rounds": options.rounds, "limit": options.limit}
     settings = options.rounds, options.threads
     with tempfile.TemporaryDirectory() as folder:
         for case, (rows, classes) in CASES.items():
-            path = kept(folder, rows, classes)
-            for method in METHODS:
-                if options.only and method not in options.only:
-                    continue
-                found = results["fits"][case].setdefault(method, {})
-                for who in method_peers.METHODS[method]:
-                    if method_peers.exists(method, who, classes):
-                        limit = math.inf if who == "ours" else options.limit
-                        found[who] = method_peers.limited(fit_seconds, (method, who, path, *settings), limit)
-                        print(case, method, who, found[who], file=sys.stderr)
-                save(options.out, results)
+            for method in [method for method in METHODS if method in options.only]:
+                row = results["fits"][case][method] = {}
+                for who in method_peers.entrants(method, classes):
+                    row[who] = fit_time(folder, rows, classes, method, who, settings, options.limit)
+                    print(case, method, who, row[who], file=sys.stderr)
+                running.write(options.out, results)
         for name, (rows, classes, entries) in MEASURES.items():
-            if options.only and name not in options.only:
-                continue
-            path = kept(folder, rows, classes)
-            results["measures"][name] = {
-                who: method_peers.limited(measure_seconds, (name, who, path, *settings), options.limit)
-                for who in entries
-            }
-            print(name, results["measures"][name], file=sys.stderr)
-            save(options.out, results)
+            if name in options.only:
+                path = kept(folder, rows, classes)
+                results["measures"][name] = {
+                    who: running.limited(measure_seconds, (name, who, path, *settings), options.limit)
+                    for who in entries
+                }
+                print(name, results["measures"][name], file=sys.stderr)
+                running.write(options.out, results)
 
 
-def save(path: Path, results: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+def fit_time(
+    folder: str, rows: int, classes: int, method: str, who: str, settings: tuple[int, int], limit: float
+) -> list[float] | str:
+    """Seconds of every round, the median first, or why there are none."""
+    share = limit / 10
+    if who != "ours" and rows * classes > LARGE:
+        part = kept(folder, rows // 10, classes)
+        first = running.limited(fit_seconds, (method, who, part, 1, settings[1]), share + START)
+        if isinstance(first, str) and not first.startswith(">"):
+            return first
+        if isinstance(first, str) or first[0] > share:
+            return f"> {limit:g} s, as a tenth of the rows tells"
+    return running.limited(fit_seconds, (method, who, kept(folder, rows, classes), *settings), limit + START)
 
 
 def kept(folder: str, rows: int, classes: int) -> str:
@@ -90,7 +90,7 @@ def kept(folder: str, rows: int, classes: int) -> str:
 def fit_seconds(method: str, who: str, path: str, rounds: int, threads: int) -> list[float]:
     fit = method_peers.METHODS[method][who]
     peers.set_threads(threads)
-    method_peers.warm_up(fit, 4)
+    running.warm_up(fit, running.WARM_CLASSES)
     return seconds(fit, path, rounds)
 
 
@@ -165,6 +165,7 @@ def probcal_kernel(test: bool, logits: np.ndarray, labels: np.ndarray) -> Any:
 
 BANDS, SMOOTH = "reliability with a bootstrap band, 5000 x 100", "smooth error, 5000 x 100"
 INTERVAL, KERNEL = "marginal error with a bootstrap interval, 5000 x 100", "kernel error, 5000 x 2"
+MANY, CLASSES = "kernel test with a bootstrap, 5000 x 100", "class-wise smooth error, 25 000 x 1000"
 TOP, TEST = "top-label error with a bootstrap interval, 5000 x 100", "kernel test with a bootstrap, 5000 x 2"
 MEASURES: dict[str, tuple[int, int, dict[str, Run]]] = {
     BANDS: (
@@ -215,6 +216,12 @@ MEASURES: dict[str, tuple[int, int, dict[str, Run]]] = {
             "ours": partial(ours, "kernel_calibration_error", {"bootstrap": 1000}),
             "probcal": partial(probcal_kernel, True),
         },
+    ),
+    MANY: (5000, 100, {"ours": partial(ours, "kernel_calibration_error", {"bootstrap": 1000})}),
+    CLASSES: (
+        25_000,
+        1000,
+        {"ours": partial(ours, "smooth_calibration_error", {"kind": "class_wise", "bootstrap": 0})},
     ),
 }
 

@@ -10,44 +10,38 @@ of the difference says whether that is more than chance. `python benchmarks/tabl
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import method_peers
 import numpy as np
+import running
 
-HERE = Path(__file__).parent
 FLOOR = {"nll": 1e-4, "smooth_ece": 5e-4}  # nats, and confidence: less is not counted as behind
 REPLICATES = 100  # of the paired bootstrap of the smooth error
 OURS = "ours"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--sets", type=lambda names: names.split(";"))
-    parser.add_argument("--methods", type=lambda names: names.split(";"), default=list(method_peers.METHODS))
-    parser.add_argument("--limit", type=float, default=120, help="seconds of a fit")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "methods.json")
-    options = parser.parse_args()
-    os.environ["LOGITHERM_NUM_THREADS"] = str(options.threads)
-
+    options = running.options(
+        __doc__,
+        "methods.json",
+        120.0,
+        ("folder", {"type": Path}),
+        ("--sets", {"type": running.names}),
+        ("--methods", {"type": running.names, "default": list(method_peers.METHODS)}),
+    )
     names = options.sets or sorted(path.name.removesuffix(".val.npz") for path in options.folder.glob("*.val.npz"))
-    results: dict[str, Any] = {"threads": options.threads, "limit": options.limit, "floor": FLOOR, "sets": {}}
-    if options.out.exists():  # what is not measured again stays
-        results["sets"] = json.loads(options.out.read_text(encoding="utf-8"))["sets"]
+    results: dict[str, Any] = {"sets": running.read(options.out).get("sets", {})}
+    results |= {"threads": options.threads, "limit": options.limit, "floor": FLOOR}
     for name in names:
         found = measure(options.folder / name, options.methods, options.limit, options.threads)
         kept = results["sets"].get(name, {}).get("methods", {})
         results["sets"][name] = {**found, "methods": {**kept, **found["methods"]}}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        running.write(options.out, results)
 
 
 def measure(path: Path, methods: list[str], limit: float, threads: int) -> dict[str, Any]:
@@ -55,11 +49,9 @@ def measure(path: Path, methods: list[str], limit: float, threads: int) -> dict[
     labels, found = test["labels"].astype(np.int64), {}
     for method in methods:
         answers = {}
-        for who in method_peers.METHODS[method]:
-            if not method_peers.exists(method, who, val["logits"].shape[1]):
-                continue
+        for who in method_peers.entrants(method, val["logits"].shape[1]):
             allowed = 5 * limit if (method, who) == ("auto", OURS) else limit  # that is seven methods, five times
-            answers[who] = method_peers.limited(fitted, (method, who, str(path), threads), allowed)
+            answers[who] = running.limited(fitted, (method, who, str(path), threads), allowed)
         found[method] = compared(method, answers, labels)
         for who, entry in found[method]["entries"].items():
             print(path.name, method, who, {k: v for k, v in entry.items() if k != "chosen"}, file=sys.stderr)
@@ -79,10 +71,12 @@ def fitted(method: str, who: str, path: str, threads: int) -> tuple[np.ndarray, 
     val, test = np.load(f"{path}.val.npz"), np.load(f"{path}.test.npz")
     fit = method_peers.METHODS[method][who]
     if method != "auto":
-        method_peers.warm_up(fit, val["logits"].shape[1])
+        running.warm_up(fit, val["logits"].shape[1])
     said = io.StringIO()
     with contextlib.redirect_stdout(said if (method, who) == ("auto", OURS) else io.StringIO()):
-        predict, seconds = method_peers.timed(fit, val["logits"], val["labels"].astype(np.int64))
+        start = time.perf_counter()
+        predict = fit(val["logits"], val["labels"].astype(np.int64))
+        seconds = time.perf_counter() - start
     return logitherm.log_softmax(predict(test["logits"])), seconds, said.getvalue()
 
 

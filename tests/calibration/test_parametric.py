@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sklearn.utils.estimator_checks import check_estimator
 
 import logitherm
-from logitherm.calibration import TemperatureScaling
+from logitherm.calibration import TemperatureScaling, parametric
 from logitherm.calibration.parametric import ParametricTemperatureScaling
 from logitherm.metrics import nll
 
@@ -187,3 +187,19 @@ def test_files(tmp_path):
 def test_bad_strengths_are_named(strength):
     with pytest.raises(ValueError, match="strength: must be finite and positive"):
         ParametricTemperatureScaling(strength=strength).fit(LOGITS, LABELS)
+
+
+def test_slopes_are_those_of_the_likelihood_and_the_pass_is_compiled(ran):
+    """On more rows than a block, by the gain of a small step along the slopes."""
+    z, labels, _ = drawn(2500, 8, lambda m: 1 + m / 2, 0)
+    data = parametric.labelled(z.astype(np.float32), labels)
+    x = parametric._gaps(data.logits, 1.0)
+    rng = np.random.default_rng(0)
+    at = 0.3 * rng.normal(size=parametric._count(x.shape[1]))
+    objective = parametric._objective(data, x, 1.0, 10.0)
+    slopes = objective(at)[1]
+    assert ran("moments") == 1
+    for _ in range(5):
+        step = 1e-3 * rng.normal(size=len(at))
+        gain = objective(at + step)[0] - objective(at - step)[0]
+        assert gain == pytest.approx(2 * step @ slopes, rel=1e-3, abs=1e-7)

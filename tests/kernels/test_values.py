@@ -216,3 +216,32 @@ assert ran["moments"] == ran["softmax"] == 1
             check=True,
         )
         assert done.stderr.count("compiling the CPU kernels") == said
+
+
+# -- passes of a fit -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(3000, 7), (300, 100), (40, 9000)], ids=["narrow", "wide", "long"])
+@pytest.mark.parametrize(("kind", "budget"), [(np.float64, 1e-13), (np.float32, 2e-6)])
+def test_row_moments_are_the_definition_at_the_temperature_of_the_row(shape, kind, budget, rng, ran):
+    z, t = rng.normal(size=shape).astype(kind), rng.uniform(0.2, 5, shape[0])
+    z[rng.random(shape) < 0.1] = -np.inf
+    z[:, 0] = 1.0
+    found = values.row_moments(z, t)
+    assert ran("moments") == 1
+    assert all(field.dtype == np.float64 for field in found)
+    exact = values.reference.moments(z.astype(np.float64), t)
+    second = exact.spread + (1 + exact.rest) * (exact.gap / t) ** 2  # which the spread is a difference of
+    for ours, true, size in zip(found, exact, (1, 1, 1 + exact.rest, 1 + exact.gap, 1 + second)):
+        assert np.all(np.abs(ours - true) <= budget * size)
+
+
+@pytest.mark.parametrize("t", [0.0, 1e-40, 1e40, np.inf])
+def test_row_moments_at_the_limits_are_the_definition(t, z, ran):
+    found = values.row_moments(z, np.full(ROWS, t))
+    exact = values.reference.moments(z.astype(np.float64), np.full(ROWS, t))
+    assert ran("moments") == 0
+    np.testing.assert_allclose(found, exact, rtol=1e-13)
+    z[7] = np.nan
+    with pytest.raises(ValueError, match="row 7"):
+        values.row_moments(z, np.full(ROWS, t))

@@ -54,6 +54,7 @@ def test_the_definition(case, naive, t, bins, noise):
 
 @pytest.mark.parametrize("held", [1 << 22, 1300])
 def test_the_marginal_form(case, monkeypatch, held):
+    monkeypatch.setattr(one_vs_rest, "HELD_PROBABILITIES", held)
     monkeypatch.setattr(one_vs_rest, "HELD_VALUES", held)  # 1300: two classes at a time
     p = softmax(case.logits, axis=1)
     squares = [square(p[:, k], case.labels == k, np.ones(600), ranks(p[:, k], 15), "residuals") for k in range(5)]

@@ -60,7 +60,7 @@ def test_kinds_order_as_means_do(make_case, error):
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_memory_does_not_grow_with_rows_times_classes(monkeypatch, error):
-    monkeypatch.setattr(one_vs_rest, "HELD_VALUES", 1 << 16)
+    monkeypatch.setattr(one_vs_rest, "HELD_PROBABILITIES", 1 << 16)
     n, classes = 4000, 600
     rng = np.random.default_rng(0)
     z = rng.normal(size=(n, classes)).astype(np.float32)

@@ -98,6 +98,7 @@ def test_confidences_at_the_wall(naive):
 @pytest.mark.parametrize("bandwidth", [None, 0.03])
 @pytest.mark.parametrize("held", [1 << 22, 1300])
 def test_class_wise_is_the_mean_of_the_definitions(case, monkeypatch, bandwidth, held):
+    monkeypatch.setattr(one_vs_rest, "HELD_PROBABILITIES", held)
     monkeypatch.setattr(one_vs_rest, "HELD_VALUES", held)  # 1300: two classes, two replicates at a time
     p = softmax(case.logits, axis=1)
     found = smooth_calibration_error(

@@ -9,7 +9,19 @@ import pytest
 from scipy.integrate import quad
 
 from logitherm.metrics.bootstrap import draw_counts
-from logitherm.metrics.smoothing import Grid, Points, error_at, fixed_point, replicate_errors, resampled_errors
+from logitherm.metrics.smoothing import (
+    RESOLUTION,
+    Grid,
+    Points,
+    _absolute_integral,
+    _cubic_histogram,
+    _resolution,
+    _span,
+    error_at,
+    fixed_point,
+    replicate_errors,
+    resampled_errors,
+)
 
 
 def draw(n: int, seed: int = 0) -> Points:
@@ -87,3 +99,24 @@ def test_a_grid_holds_every_row():
     sums = np.bincount(grid.place, points.residual, minlength=grid.cells)[None]
     assert resampled_errors(sums, grid, False)[0] == pytest.approx(error_at(points, 0.1)[0], rel=0.02)
     assert resampled_errors(sums, grid, True)[0] == pytest.approx(fixed_point(points), rel=0.02)
+
+
+@pytest.mark.parametrize("frequency", [1e-3, 0.03, 0.3])
+def test_a_coarser_grid_for_small_residuals_keeps_to_the_sum_of_images(frequency):
+    """Classes of small probabilities, on as few cells as their residuals allow."""
+    rng = np.random.default_rng(4)
+    confidence = rng.beta(0.3, 0.3 / frequency, 4000)
+    correct = (rng.random(4000) < confidence**1.2).astype(float)
+    points = Points(confidence, correct, np.full(4000, 1 / 4000))
+    assert _resolution(float(np.abs(points.residual).sum())) < RESOLUTION
+    found = fixed_point(points)
+    for sigma in (found, 3 * found):
+        assert error_at(points, sigma)[0] == pytest.approx(on_a_finer_grid(points, sigma), abs=2e-7)
+    assert error_at(points, found)[0] == pytest.approx(found, abs=1e-9)
+
+
+def on_a_finer_grid(points, sigma):
+    low, high = _span(points.confidence, sigma)
+    cells = math.ceil(200 * (high - low) / sigma)
+    sums = _cubic_histogram((points.confidence - low) / (high - low), points.residual, cells)
+    return _absolute_integral(sums[None], np.array([sigma / (high - low)]))[0][0]

@@ -40,6 +40,7 @@ def test_the_published_loop(make_case, naive, seed, t):
 
 @pytest.mark.parametrize("held", [1 << 22, 1300])
 def test_class_wise_is_the_published_loop_of_every_class(make_case, naive, monkeypatch, held):
+    monkeypatch.setattr(one_vs_rest, "HELD_PROBABILITIES", held)
     monkeypatch.setattr(one_vs_rest, "HELD_VALUES", held)  # 1300: two classes, two replicates at a time
     case = make_case(597, 5, seed=1)
     p = softmax(case.logits / 0.8, axis=1)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import nnls
 
 from logitherm._array import Array, namespace
+from logitherm._solve import find_root
 from logitherm.calibration.base import Calibrator, bound_of, numbers, temperature_and_bound, whole_number
-from logitherm.calibration.rows import Labelled, labelled, likelihoods
-from logitherm.gibbs import log_softmax, softmax
+from logitherm.calibration.rows import Labelled, labelled, likelihoods, limits
+from logitherm.gibbs import log_softmax
 from logitherm.kernels import exponential
 from logitherm.thermometer import fit_temperature
 
-STARTS = (1.0, 0.25, 4.0)  # times the best single temperature: the likelihood may have several maxima
+GRID = tuple(math.log(2.0) * step for step in range(-5, 6))  # around the best single log T: there may be several maxima
 NEGLIGIBLE = 1e-6  # a share below this is none
 EQUAL = 1e-12  # nats a row that are rounding
-RANGE = 30.0  # of log T around the best single temperature, and of the logits of the shares
+RANGE = 30.0  # of log T around the best single temperature
+FLAT, CLOSE = 1e-9, 1e-6  # nats a row per log T, and log T: the NLL is then its optimum to 1e-12
+RIDGE = 1e-12  # of the trace of second derivatives: at T = 1 two of the three parts are one
+MOST_STEPS, LEAST_STEP = 100, 1e-6
 
 
 class EnsembleTemperatureScaling(Calibrator):
@@ -74,20 +78,14 @@ class EnsembleTemperatureScaling(Calibrator):
         if single.at_bound:
             return
         data = labelled(z, labels, weights, exclude=single.excluded > 0)
-        plain = exponential(-likelihoods(data, 1.0)[0])
-        flat = 1.0 / (data.logits > -math.inf).sum(axis=1)
-        found = min(
-            (_search(data, plain, flat, math.log(single.temperature * factor)) for factor in STARTS),
-            key=lambda found: found.fun,
-        )
-        self.temperature_ = float(exponential(float(found.x[0])))
-        shares = softmax(found.x[1:])
-        nll = {t: _nll(data, t, shares, plain, flat) for t in (0.0, math.inf, self.temperature_)}
-        limit = min((0.0, math.inf), key=lambda t: nll[t])
-        if shares[0] >= NEGLIGIBLE and nll[limit] <= nll[self.temperature_] + EQUAL:
-            self.temperature_, self.at_bound_ = limit, bound_of(limit)
-        shares[shares < NEGLIGIBLE] = 0.0
-        self.shares_ = shares / shares.sum()
+        profile = _Profile(data if data.weights.all() else data.take(np.flatnonzero(data.weights)))
+        best = _search(profile, math.log(single.temperature))
+        if best.shares[0] >= NEGLIGIBLE:
+            limit = min((profile.mixed(t, p) for t, p in profile.limits), key=lambda mixture: mixture.nll)
+            best = limit if limit.nll <= best.nll + EQUAL else best
+            self.temperature_, self.at_bound_ = best.temperature, bound_of(best.temperature)
+        self.shares_ = np.where(best.shares < NEGLIGIBLE, 0.0, best.shares)
+        self.shares_ /= self.shares_.sum()
 
     def _calibrated(self, z: Array) -> Array:
         xp = namespace(z)
@@ -110,29 +108,100 @@ class EnsembleTemperatureScaling(Calibrator):
             raise ValueError(f"shares {self.shares_.tolist()}")
 
 
-def _nll(data: Labelled, temperature: float, shares: np.ndarray, plain: np.ndarray, flat: np.ndarray) -> float:
-    """Weighted mean of the mixture."""
-    counted = data.weights > 0
-    mixed = shares @ [exponential(-likelihoods(data, temperature)[0]), plain, flat]
-    with np.errstate(divide="ignore"):
-        return -float(data.weights[counted] @ np.log(mixed[counted])) / float(data.weights.sum())
+class _Mixture(NamedTuple):
+    """The best shares at one temperature."""
+
+    temperature: float
+    shares: np.ndarray
+    nll: float  # mean of the rows
+    slope: float  # of the NLL in log T, the shares going along
+    bend: float  # and the slope of that
 
 
-def _search(data: Labelled, plain: np.ndarray, flat: np.ndarray, start: float) -> Any:
-    """Minimise the NLL over log T and the logits of the shares."""
-    total = data.weights.sum()
+class _Profile:
+    """The likelihood as a function of log T alone: the best shares at a T need no further look at the logits."""
 
-    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        inverse, shares = float(exponential(float(-x[0]))), softmax(x[1:])
-        nll, score = likelihoods(data, 1 / inverse)
-        parts = shares[:, None] * [exponential(-nll), plain, flat]
-        mixed = parts.sum(axis=0)
-        share_of = data.weights * parts / mixed
-        slope = -inverse * float(share_of[0] @ score)
-        return -float(data.weights @ np.log(mixed)) / total, np.append(
-            slope, shares * total - share_of.sum(axis=1)
-        ) / total
+    def __init__(self, data: Labelled) -> None:
+        self.data, self.weights = data, data.weights / data.weights.sum()
+        self.plain = exponential(-likelihoods(data, 1.0).nll)
+        cold, self.flat = limits(data)
+        self.limits = ((0.0, cold), (math.inf, self.flat))
+        self.shares = np.full(3, 1 / 3)  # where the next search for them begins
 
-    at = np.array([start, 2.0, 0.0, 0.0])
-    bounds = [(start - RANGE, start + RANGE)] + [(-RANGE, RANGE)] * 3
-    return minimize(objective, at, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-12, "gtol": 1e-7})
+    def __call__(self, log_temperature: float) -> _Mixture:
+        temperature = float(exponential(log_temperature))
+        rows = likelihoods(self.data, temperature)
+        pull = rows.score / temperature  # slope of log p in log T
+        return self.mixed(temperature, exponential(-rows.nll), pull, -pull - rows.capacity)
+
+    def mixed(self, temperature: float, heated: Array, pull: Array = 0.0, bend: Array = 0.0) -> _Mixture:
+        """Of the labels' probabilities at a temperature, with the slope and the bend of their logarithms in log T."""
+        parts = np.stack([heated, self.plain, self.flat])
+        self.shares = best_shares(parts, self.weights, self.shares)
+        relative = parts / (self.shares @ parts)
+        w, own = self.weights, self.shares[0] * relative[0] * pull
+        # the shares answer a change of log T as the second derivatives tell, those that are 0 stay so
+        some = self.shares > 0
+        cross = (relative @ (w * own) - [(w * relative[0] * pull).sum(), 0, 0])[some]
+        among = (relative[some] * w) @ relative[some].T
+        answer = np.linalg.lstsq(among, cross, rcond=1e-10)[0]
+        return _Mixture(
+            temperature,
+            self.shares,
+            -float((w * np.log(self.shares @ parts)).sum()),
+            -float((w * own).sum()),
+            float((w * (own**2 - self.shares[0] * relative[0] * (pull**2 + bend))).sum() - cross @ answer),
+        )
+
+
+def best_shares(parts: np.ndarray, weights: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Shares that maximise weights @ log(shares @ parts), to within `EQUAL` of the largest value.
+
+    Newton's method on shares >= 0, each step a least-squares problem (Kim, Carbonetto, Stephens and Anitescu 2020, A
+    fast algorithm for maximum likelihood estimation of mixture proportions): weights @ log(...) - sum(shares) is
+    largest where the shares sum to 1. No other shares gain more than the largest slope exceeds 1.
+    """
+    count = len(parts)
+    shares = 0.99 * start + 0.01 / count  # none is 0, so that no row is impossible
+
+    def loss(shares: np.ndarray) -> float:
+        with np.errstate(divide="ignore"):
+            return float(shares.sum() - (weights * np.log(shares @ parts)).sum())
+
+    now = loss(shares)
+    for _ in range(MOST_STEPS):
+        relative = parts / (shares @ parts)
+        slopes = relative @ weights
+        if slopes.max() <= 1 + EQUAL:
+            break
+        second = (relative * weights) @ relative.T
+        root = np.linalg.cholesky(second + RIDGE * np.trace(second) * np.eye(count))
+        step = nnls(root.T, np.linalg.solve(root, 2 * slopes - 1))[0] - shares
+        size, then = 1.0, loss(shares + step)
+        while then > now and size > LEAST_STEP:
+            size /= 2
+            then = loss(shares + size * step)
+        if then > now:
+            break
+        done = (slopes - 1) @ step < EQUAL
+        shares, now = shares + size * step, then
+        if done:
+            break
+    return shares / shares.sum()
+
+
+def _search(profile: _Profile, centre: float) -> _Mixture:
+    """The best mixture over a grid of temperatures, then the root of the slope beside it."""
+    at = [centre - RANGE, *(centre + step for step in GRID), centre + RANGE]
+    found = [profile(log_temperature) for log_temperature in at[1:-1]]
+    near = min(range(len(GRID)), key=lambda i: (found[i].nll, abs(GRID[i])))
+    # as no neighbour is better, the slope has a root downhill
+    start, low, high = at[near + 1], at[near], at[near + 2]
+    low, high = (low, start) if found[near].slope > 0 else (start, high)
+
+    def slope(log_temperature: Any) -> tuple[Any, Any]:
+        found.append(profile(float(log_temperature)))
+        return np.float64(found[-1].slope), np.float64(found[-1].bend)
+
+    root = find_root(slope, np.float64(start), low, high, value_tolerance=FLAT, step_tolerance=CLOSE)
+    return min([*found, profile(float(root.x))], key=lambda mixture: mixture.nll)

@@ -15,6 +15,7 @@ from logitherm.kernels import exponential
 from logitherm.thermometer import fit_temperature
 
 RANGE = 10.0  # of log T around the best single temperature
+FLAT = 1e-10  # relative gain of a step that is not worth another: below it is the rounding of float32 logits
 
 
 class EntropyTemperatureScaling(Calibrator):
@@ -75,7 +76,7 @@ class EntropyTemperatureScaling(Calibrator):
         def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
             ends = centre * exponential(x)
             t = (1 - h) * ends[0] + h * ends[1]
-            nll, score = likelihoods(data, t)
+            nll, score, _ = likelihoods(data, t)
             slope = -data.weights * score / t**2
             return float(data.weights @ nll) / total, np.array([slope @ (1 - h), slope @ h]) * ends / total
 
@@ -85,7 +86,7 @@ class EntropyTemperatureScaling(Calibrator):
             jac=True,
             method="L-BFGS-B",
             bounds=[(-RANGE, RANGE)] * 2,
-            options={"ftol": 1e-12, "gtol": 1e-8},
+            options={"ftol": FLAT, "gtol": 1e-6},
         )
         self.temperature_certain_, self.temperature_uncertain_ = (centre * exponential(found.x)).tolist()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ UNITS = 5  # of each hidden layer
 PRECISION = 10.0  # of the normal prior of every weight
 RANGE = 5.0  # of every weight, which keeps T finite on the way
 FAR = 1e3  # a gap beyond this many T, or to a forbidden class, counts as this many
+BLOCK_ROWS = 1024  # of products too small for threads of a linear algebra library: twice as slow on busy cores
 LEAST_SPREAD = 1e-2  # of an input: what varies less is not blown up to variance 1
 
 
@@ -47,7 +49,7 @@ class ParametricTemperatureScaling(Calibrator):
 
     T_0 is the best single temperature, gaps are log(1 + (z_1 - z_j) / T_0) for the sorted logits z_1 >= z_2 >= ....
     Fitted by maximum a posteriori likelihood (not by the squared error of the paper, which is less efficient) with
-    L-BFGS on all rows at once, some 50 to 200 passes: about a minute for 50 000 rows of 1000 classes.
+    L-BFGS on all rows at once, some 50 to 200 passes: some seconds for 50 000 rows of 1000 classes.
 
     Parameters
     ----------
@@ -169,30 +171,14 @@ def _gaps(z: Array, temperature: float) -> np.ndarray:
 def _search(data: Labelled, temperature: float, precision: float, seed: int) -> Network | None:
     """The most probable network, or None where one temperature is at least as probable."""
     x = _gaps(data.logits, temperature)
-    inputs, total = x.shape[1], data.weights.sum()
+    inputs = x.shape[1]
     if not inputs:
         return None
     mean = np.average(x, axis=0, weights=data.weights)
     spread = np.maximum(np.sqrt(np.average((x - mean) ** 2, axis=0, weights=data.weights)), LEAST_SPREAD)
     x = (x - mean) / spread
-    penalty = np.full(inputs * UNITS + UNITS * UNITS + 3 * UNITS + 1, precision)
-    penalty[-1] = 0.0  # b_3 only corrects T_0
-
-    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        network = _unpack(parameters, inputs)
-        first, second, f = network.layers(x)
-        t = temperature * exponential(f)
-        nll, score = likelihoods(data, t)
-        slope = -data.weights * score / t
-        at_second = np.outer(slope, network.weights[2]) * (1 - second**2)
-        at_first = at_second @ network.weights[1].T * (1 - first**2)
-        weights = x.T @ at_first, first.T @ at_second, second.T @ slope
-        slopes = _pack(Network(weights, (at_first.sum(axis=0), at_second.sum(axis=0), slope.sum())))
-        value = float(data.weights @ nll) + 0.5 * float(penalty @ parameters**2)
-        return value / total, (slopes + penalty * parameters) / total
-
     rng = np.random.default_rng(seed)
-    nothing = np.zeros_like(penalty)
+    nothing = np.zeros(_count(inputs))
     start = _pack(  # f = 0, but not a stationary point
         Network(
             (
@@ -203,6 +189,7 @@ def _search(data: Labelled, temperature: float, precision: float, seed: int) -> 
             (nothing[:UNITS], nothing[:UNITS], nothing[0]),
         )
     )
+    objective = _objective(data, x, temperature, precision)
     found = minimize(
         objective,
         start,
@@ -215,6 +202,43 @@ def _search(data: Labelled, temperature: float, precision: float, seed: int) -> 
         return None
     (first, *others), (bias, *biases) = _unpack(found.x, inputs)
     return Network((first / spread[:, None], *others), (bias - mean / spread @ first, *biases))
+
+
+def _objective(
+    data: Labelled, x: np.ndarray, temperature: float, precision: float
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Mean NLL with the cost of the prior, and its slopes, from the parameters of a network."""
+    total = data.weights.sum()
+    penalty = np.full(_count(x.shape[1]), precision)
+    penalty[-1] = 0.0  # b_3 only corrects T_0
+    places = np.arange(BLOCK_ROWS, len(x), BLOCK_ROWS)
+    parts = np.split(x, places)
+
+    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        network = _unpack(parameters, x.shape[1])
+        layers = [network.layers(part) for part in parts]
+        t = temperature * exponential(np.concatenate([f for _, _, f in layers]))
+        nll, score, _ = likelihoods(data, t)
+        slope = np.split(-data.weights * score / t, places)
+        slopes = sum(_pack(_slopes(network, *of_part)) for of_part in zip(parts, layers, slope))
+        value = float(data.weights @ nll) + 0.5 * float(penalty @ parameters**2)
+        return value / total, (slopes + penalty * parameters) / total
+
+    return objective
+
+
+def _count(inputs: int) -> int:
+    """Parameters of a network."""
+    return (inputs + 1) * UNITS + (UNITS + 1) * UNITS + UNITS + 1
+
+
+def _slopes(network: Network, x: np.ndarray, layers: tuple[np.ndarray, ...], slope: np.ndarray) -> Network:
+    """Of a sum over rows in every weight and bias, from its slope in the f of every row."""
+    first, second, _ = layers
+    at_second = slope[:, None] * network.weights[2] * (1 - second**2)
+    at_first = at_second @ network.weights[1].T * (1 - first**2)
+    weights = x.T @ at_first, first.T @ at_second, second.T @ slope
+    return Network(weights, (at_first.sum(axis=0), at_second.sum(axis=0), slope.sum()))
 
 
 def _pack(network: Network) -> np.ndarray:

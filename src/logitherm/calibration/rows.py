@@ -11,7 +11,7 @@ from logitherm import kernels
 from logitherm._array import Array, describe, require_rows, to_numpy
 from logitherm._labels import as_labels, as_weights
 from logitherm.kernels.likelihood import Observed
-from logitherm.kernels.reference import over
+from logitherm.kernels.reference import entropy, heat_capacity, over
 from logitherm.kernels.threads import blocks
 
 BLOCK_VALUES = 1 << 20
@@ -66,26 +66,36 @@ def observed(data: Labelled) -> np.ndarray:
     return Observed(labels=data.labels).logits(data.logits)
 
 
-def likelihoods(data: Labelled, temperatures: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """NLL of every row at its temperature, and its derivative in the inverse temperature: float64, (n,) both."""
-    nll, score = np.empty(len(data.labels)), np.empty(len(data.labels))
-    t, seen = np.broadcast_to(np.asarray(temperatures, dtype=np.float64), nll.shape), observed(data)
+class Likelihoods(NamedTuple):
+    """Of every row at its temperature, float64 (n,)."""
+
+    nll: np.ndarray
+    score: np.ndarray  # derivative of the NLL in the inverse temperature
+    capacity: np.ndarray  # heat capacity: the second derivative over T^2
+
+
+def likelihoods(data: Labelled, temperatures: np.ndarray | float) -> Likelihoods:
+    """At the temperature of every row, or one for all."""
+    t = np.broadcast_to(np.asarray(temperatures, dtype=np.float64), data.labels.shape)
+    m = kernels.row_moments(data.logits, t)
+    below = m.top - observed(data)
+    return Likelihoods(np.log1p(m.rest) + over(below, t), below - m.gap, heat_capacity(m, t))
+
+
+def limits(data: Labelled) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of every row's label at T = 0, where the largest logits share, and at T = inf."""
+    cold, hot, seen = np.zeros(len(data.labels)), np.zeros(len(data.labels)), observed(data)
     for block in row_blocks(data.logits):
-        z = data.logits[block].astype(np.float64)
-        m = kernels.moments(z, t[block], None, False)
-        below = m.top - seen[block]
-        nll[block] = np.log1p(m.rest) + over(below, t[block])
-        score[block] = below - m.gap
-    return nll, score
+        z = data.logits[block]
+        top = z.max(axis=1)
+        cold[block] = (seen[block] == top) / np.count_nonzero(z == top[:, None], axis=1)
+        hot[block] = 1 / np.count_nonzero(z > -np.inf, axis=1)
+    return cold, hot
 
 
 def relative_entropies(logits: Array, temperature: float) -> np.ndarray:
     """Entropy of softmax(z / T) over its maximum, the logarithm of the number of allowed classes: 0 to 1."""
     z = to_numpy(logits)
-    found = np.zeros(len(z))
-    for block in row_blocks(z):
-        rows = z[block].astype(np.float64)
-        most = np.log(np.maximum((rows > -np.inf).sum(axis=1), 2))
-        t = np.full(len(rows), float(temperature))
-        found[block] = kernels.state_function("entropy", rows, t, None, False) / most
-    return np.clip(found, 0.0, 1.0)
+    most = np.concatenate([np.zeros(0), *(np.count_nonzero(z[block] > -np.inf, axis=1) for block in row_blocks(z))])
+    t = np.full(len(z), float(temperature))
+    return np.clip(entropy(kernels.row_moments(z, t), t) / np.log(np.maximum(most, 2)), 0.0, 1.0)

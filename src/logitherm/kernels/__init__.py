@@ -5,9 +5,9 @@ from __future__ import annotations
 from logitherm._array import Array, is_jax, is_torch
 from logitherm.kernels import values
 from logitherm.kernels.reference import Moments, exponential, merge
-from logitherm.kernels.values import moments, ran
+from logitherm.kernels.values import moments, ran, row_moments
 
-__all__ = ["Moments", "exponential", "merge", "moments", "ran", "softmax", "state_function"]
+__all__ = ["Moments", "exponential", "merge", "moments", "ran", "row_moments", "softmax", "state_function"]
 
 
 def state_function(

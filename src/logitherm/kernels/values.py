@@ -31,7 +31,7 @@ from logitherm._array import (
 )
 from logitherm.kernels import reference
 from logitherm.kernels.reference import Moments
-from logitherm.kernels.threads import map_blocks
+from logitherm.kernels.threads import blocks, map_blocks
 
 SMALLEST = 1 << 14  # values below which the reference serves: it takes less time than loading Numba
 COLDEST, HOTTEST = 1e-30, 1e30
@@ -126,6 +126,23 @@ def moments(
     if should_check(check, z, temperature):
         require_rows(m.top, empty=part)
     return m
+
+
+def row_moments(z: np.ndarray, temperatures: np.ndarray) -> Moments:
+    """The state of every row of `z` (n, states) at its own temperature, in float64: what a fit calls pass after pass.
+
+    Only the sums over states within a tile are in the dtype of the logits, which are not copied.
+    """
+    out = np.empty((4, len(z)))
+    if _on_cpu(z, temperatures, None):
+        _run(cpu().moments, z, temperatures, out, 1, True)
+    else:
+        for rows in blocks(*z.shape):
+            m = reference.moments(z[rows].astype(np.float64), temperatures[rows])
+            require_rows(m.top, numbers=np.arange(rows.start, rows.stop))
+            out[:, rows] = m.top, m.rest, m.gap, m.spread
+    top, rest, gap, spread = out
+    return Moments(top, np.zeros(len(z)), rest, gap, spread)
 
 
 def state_function(name: str, z: Array, temperature: Array, log_prior: Array | None, check: bool | None) -> Array:

@@ -13,18 +13,20 @@ import numpy as np
 from logitherm.metrics.bootstrap import draw_counts
 from logitherm.metrics.rows import Inputs, probabilities, row_blocks
 
-HELD_VALUES = 1 << 20  # probabilities, or random weights, held at a time: 8 MB
+HELD_VALUES = 1 << 20  # random weights held at a time: 8 MB
+HELD_PROBABILITIES = 1 << 22  # and probabilities: 32 MB, as every group of classes needs a softmax of all rows
 WORK = 10**8  # multiplications of the bootstrap
 LEAST = 100  # replicates
 
 
 def class_columns(inputs: Inputs) -> Iterator[tuple[slice, np.ndarray]]:
-    """The probabilities of some classes at a time, (rows, some); the caller may write into them."""
+    """The probabilities of some classes at a time, (rows, some) with every class in one piece of memory; the caller
+    may write into them."""
     n, classes = inputs.logits.shape
-    step = max(1, min(classes, HELD_VALUES // n))
+    step = max(1, min(classes, HELD_PROBABILITIES // n))
     for first in range(0, classes, step):
         some = slice(first, min(first + step, classes))
-        p = np.empty((n, some.stop - first))
+        p = np.empty((some.stop - first, n)).T
         for block in row_blocks(inputs):
             p[block.rows] = probabilities(block)[:, some]  # copied: a list of views would hold all classes
         yield some, p
