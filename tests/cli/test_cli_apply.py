@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from logitherm.calibration import GroupTemperatureScaling, TemperatureScaling
+from logitherm.calibration import GroupTemperatureScaling, PlattScaling, TemperatureScaling
 
 
 @pytest.fixture
@@ -103,3 +103,12 @@ def test_groups_that_do_not_fit_are_refused(files, command, grouped, calibrator)
         "groups: must be strings like those of the fit"
         in command("apply", grouped, files.test, *arguments, code=1).stderr
     )
+
+
+def test_scores_of_a_multi_label_head(files, command):
+    scores = files.test_logits
+    fitted = PlattScaling().fit(scores, (scores > np.random.default_rng(0).normal(size=scores.shape)).astype(int))
+    fitted.save(files / "platt.json")
+    result = command("apply", files / "platt.json", files.save("s.npz", logits=scores), "-o", files / "p.npz")
+    assert "by PlattScaling" in result.stderr
+    np.testing.assert_array_equal(np.load(files / "p.npz")["probabilities"], fitted.predict_proba(scores))

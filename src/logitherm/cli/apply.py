@@ -44,7 +44,8 @@ def command(
 ) -> None:
     """Write what CALIBRATOR makes of LOGITS: a NumPy archive with the array `probabilities`.
 
-    Labels are neither needed nor copied. The dtype is that of the logits. Of a .jsonl of answers, PROBS is a .jsonl
+    Labels are neither needed nor copied. The dtype is that of the logits. With a saved PlattScaling the columns are
+    scores, one a label. Of a .jsonl of answers, PROBS is a .jsonl
     too: for each answer its probabilities, and bounds on them for whatever is not listed.
     """
     if truncated.holds_answers(logits):
@@ -57,7 +58,7 @@ def command(
         raise click.UsageError("-o must end in .npz: it is a NumPy archive.")
     require_writable(output, [calibrator, logits, *([] if groups is None else [groups])], force=force)
     with progress() as tell:
-        fitted = load(calibrator, tell)
+        fitted = load(calibrator, tell, scores=True)
         tell(f"reading {logits.name}")
         data = read_logits(logits, probabilities=probabilities, need_labels=False)
         require_classes(fitted, data.classes, logits)

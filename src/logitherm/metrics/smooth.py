@@ -33,7 +33,7 @@ def smooth_calibration_error(
     smECE_sigma = sigma, so no bins and no parameter are left, and the value moves continuously with the logits. It is
     at least |mean confidence - accuracy|, which it equals where the smoothed residual keeps one sign.
 
-    The value is within 1e-6 of its definition, unless the bandwidth is below 1e-4 of the span of the confidences.
+    The value is within 2e-6 of its definition, unless the bandwidth is below 1e-4 of the span of the confidences.
     (relplot 1.0.3 counts rows of confidence 1 by half, those within 1/1000 of it in part; it differs on sharp models.)
 
     The class-wise form is the mean over classes of the error of p_k as a yes-or-no forecast, each with a bandwidth of

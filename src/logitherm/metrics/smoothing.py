@@ -77,7 +77,7 @@ def _span(confidence: np.ndarray, sigma: float) -> tuple[float, float]:
 
 
 def _resolution(size: float) -> float:
-    """Cells a bandwidth for residuals of this sum of sizes, 1 at most, that keep the error below 1e-6.
+    """Cells a bandwidth for residuals of this sum of sizes, 1 at most, that keep the error below 2e-6.
 
     In bandwidths, let h be the width of a cell. Cubic interpolation of the kernel errs by at most 9/16 h^4 / 24 of its
     fourth derivative, whose absolute integral is 2.8: 0.066 size h^4 in all, 6e-7 at worst. Each kink errs by h^3
