@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from logitherm._array import Array, like
+from logitherm._array import Array, like, to_numpy
 from logitherm.kernels import moments
 
 
@@ -63,14 +62,7 @@ class Draws:
         if len(good):
             rows = z[like(good, z)] if len(good) < len(z) else z
             m = moments(rows, like(np.ones(len(good)), rows), None, False)
-            below = np.asarray(_numbers(rows[like(np.arange(len(good)), z), self.token[like(good, z)]])) - _numbers(
-                m.top
-            )
-            found[good] = below - np.log1p(_numbers(m.rest))
+            tokens = to_numpy(self.token)[good]
+            own = to_numpy(rows[like(np.arange(len(good)), rows), like(tokens, rows)]).astype(np.float64)
+            found[good] = own - to_numpy(m.top) - np.log1p(to_numpy(m.rest).astype(np.float64))
         return found
-
-
-def _numbers(x: Any) -> np.ndarray:
-    from logitherm._array import to_numpy
-
-    return to_numpy(x).astype(np.float64)

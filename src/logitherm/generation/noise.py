@@ -79,7 +79,7 @@ def as_words(values: Any, name: str) -> np.ndarray:
     return given.astype(np.uint64)
 
 
-def _wide_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _wide_product(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
     """High and low 64 bits of a * b."""
     a0, a1, b0, b1 = a & _LOW, a >> _HALF, b & _LOW, b >> _HALF
     middle = a1 * b0 + (a0 * b0 >> _HALF)

@@ -1,8 +1,8 @@
-"""CPU kernels of sampling: draws by a hierarchical inverse cumulative distribution, and the thresholds of truncations.
+"""CPU kernels of sampling: draws by a hierarchical inverse of the cumulative distribution, thresholds of truncations.
 
-A row is cut in blocks. One pass finds the maximum of every block, a second the sum of its weights; a draw then needs one
-uniform number, a walk over the sums, and a walk in one block. What a truncation keeps is all z >= threshold, so that a
-block whose maximum is lower is never read again, and no row is ever sorted as a whole.
+A row is cut in blocks. One pass finds the maximum of every block, a second the sum of its weights; a draw then needs
+one uniform number, a walk over the sums, and a walk in one block. What a truncation keeps is all z >= threshold, so
+that a block whose maximum is lower is never read again, and no row is ever sorted as a whole.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def kth(z, tops, top, k, out):
 
 @njit(**_FLAGS)
 def nucleus(z, tops, top, temperatures, floors, mass, out):
-    """out[i] = the largest threshold at or above which the law softmax(z / T) over z >= floor has the mass asked for."""
+    """out[i] = the largest threshold at or above which softmax(z / T) over z >= floor has the mass asked for."""
     blocks, states = tops.shape[1], z.shape[1]
     weights = np.empty(states, z.dtype)
     found = np.empty(FEW, z.dtype)
@@ -261,12 +261,10 @@ def nucleus(z, tops, top, temperatures, floors, mass, out):
         for halving in range(HALVINGS):
             if halving < 2:  # the tops of the blocks know best where the large values are
                 pivot = sorted_tops[max(0, blocks - 1 - (blocks // 16 if halving == 0 else blocks // 2))]
-            else:
-                pivot = (
-                    z.dtype.type(0.5 * low + 0.5 * high)
-                    if low > -1e30
-                    else z.dtype.type(high - 16 * (top[i] - high + 1))
-                )
+            elif low > -1e30:
+                pivot = z.dtype.type(0.5 * low + 0.5 * high)
+            else:  # nothing is known below: ever larger steps down
+                pivot = z.dtype.type(high - 16 * (top[i] - high + 1))
             if not (low < pivot < high):
                 if halving < 2:
                     continue

@@ -132,8 +132,8 @@ class FrequencyPenalty(PresencePenalty):
 
 @dataclass(frozen=True)
 class DRY:
-    """Do not repeat yourself: a token that would continue a repetition loses multiplier * base^(n - allowed), with n the
-    number of last tokens that stood before it already.
+    """Do not repeat yourself: a token that would continue a repetition loses multiplier * base^(n - allowed), with n
+    the number of last tokens that stood before it already.
 
     Attributes
     ----------
