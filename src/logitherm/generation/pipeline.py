@@ -62,9 +62,7 @@ class Pipeline:
                 )
             cooled = cooled or isinstance(step, Temperature)
             if isinstance(step, Mirostat) and number < len(self.steps) - 1:
-                raise ValueError(
-                    "steps: mirostat must be the last step, as it learns from what is drawn; move it there"
-                )
+                raise ValueError("steps: mirostat must be the last, as it learns from what is drawn; move it there")
 
     def __repr__(self) -> str:
         return f"Pipeline([{', '.join(map(_called, self.steps))}])" + self._plan()
@@ -227,8 +225,8 @@ class Pipeline:
         plain = None if _on_device(z) else to_numpy(z)
         before, told, others = self._parts()
         outcome = None
-        fusible = plain is not None and route != "reference" and bool(told or not self.steps)
-        if fusible and (may_run(plain) or (route == "kernels" and plain.size)):
+        fusible = route != "reference" and bool(told or not self.steps)
+        if plain is not None and fusible and (may_run(plain) or (route == "kernels" and plain.size)):
             outcome = self._by_kernels(np.ascontiguousarray(plain), before, [*told, *others], context)
         if outcome is None and route == "kernels":
             raise ValueError("route: the kernels must apply; these steps or logits are not for them; leave it out")
