@@ -78,3 +78,61 @@ def ran():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+PROSE = (
+    "The law of a language model is a Gibbs distribution: hot models ramble, cold models repeat themselves. "
+    "A temperature is the one number between the two. We measure it, and then we set it where it should be. "
+)
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory):
+    """`language_model("gpt2")`, or "llama": the folder of a tiny one with random weights and a tokenizer trained on
+    the spot, saved as transformers does."""
+    made = {}
+
+    def folder(kind):
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind)
+            _save_language_model(kind, made[kind])
+        return made[kind]
+
+    return folder
+
+
+def _save_language_model(kind, folder):
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<|end|>", "<|pad|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator([PROSE], trainer)
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|pad|>", padding_side="left"
+    )
+    fast.save_pretrained(folder)
+    size = {"vocab_size": len(fast), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    if kind == "gpt2":
+        config = transformers.GPT2Config(n_positions=256, n_embd=32, n_layer=2, n_head=2, **size)
+        model = transformers.GPT2LMHeadModel(config)
+    else:
+        config = transformers.LlamaConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            max_position_embeddings=256, **size,
+        )  # fmt: skip
+        model = transformers.LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(6)  # of random weights the law is nearly flat; so it has a shape
+    torch.random.set_rng_state(state)
+    model.save_pretrained(folder)

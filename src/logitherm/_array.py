@@ -104,7 +104,7 @@ def like(values: Any, x: Any) -> Any:
     """NumPy `values` as the kind of array that `x` is, on its device."""
     if is_torch(x):
         torch = sys.modules["torch"]
-        return torch.as_tensor(np.asarray(values), device=x.device)
+        return torch.as_tensor(np.require(values, requirements="W"), device=x.device)  # it has no read-only tensors
     return values if isinstance(x, (np.ndarray, np.generic)) else namespace(x).asarray(values)
 
 
