@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from logitherm.cli import apply, bake, calibrate, check, demo, evaluate, plan
+from logitherm.cli import apply, bake, calibrate, check, demo, evaluate, generate, plan
 from logitherm.cli.output import survive_narrow_encodings
 
 __all__ = ["main"]
@@ -19,11 +19,11 @@ __all__ = ["main"]
 def main() -> None:
     """A thermometer and thermostat for every softmax.
 
-    Files of logits: .npz, .npy, .csv, .parquet, .safetensors, .pt; answers of language models: .jsonl. Try `logitherm
-    demo` first.
+    Files of logits: .npz, .npy, .csv, .parquet, .safetensors, .pt; answers of language models: .jsonl. `generate`
+    takes a language model itself. Try `logitherm demo` first.
     """
     survive_narrow_encodings()
 
 
-for _module in (calibrate, evaluate, apply, check, bake, plan, demo):
+for _module in (calibrate, evaluate, apply, check, bake, plan, generate, demo):
     main.add_command(_module.command)
