@@ -1,7 +1,9 @@
 """Sampling from language models."""
 
+from logitherm.generation import presets
 from logitherm.generation.draws import Draws
 from logitherm.generation.pipeline import Pipeline
+from logitherm.generation.presets import preset
 from logitherm.generation.steps import (
     DRY,
     XTC,
@@ -44,4 +46,6 @@ __all__ = [
     "TopNSigma",
     "TopP",
     "Typical",
+    "preset",
+    "presets",
 ]

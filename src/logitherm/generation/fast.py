@@ -50,7 +50,8 @@ def run(rows: Rows, steps: Sequence[Step], context: Context) -> Outcome | None:
                 break
             temperatures = _times(temperatures, np.asarray(step.of(z, context), dtype=np.float64))
         elif isinstance(step, TopK):
-            floors = np.maximum(floors, rows.kth(step.count(*z.shape)))
+            least = np.maximum(floors, rows.kth(step.count(*z.shape)))
+            floors = np.where(temperatures == math.inf, floors, least)  # there all that is left ties
         elif isinstance(step, TopP):
             floors = rows.nucleus(temperatures, floors, step.mass(len(z)))
         elif isinstance(step, MinP):

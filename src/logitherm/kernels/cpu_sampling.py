@@ -238,12 +238,12 @@ def nucleus(z, tops, top, temperatures, floors, mass, out):
             continue
         row, t = z[i], temperatures[i]
         out[i] = floors[i]
-        if mass[i] >= 1:
+        if mass[i] >= 1 or t == np.inf:  # at T = inf all ties, and one threshold keeps all of it
             continue
         if t == 0:
             out[i] = top[i]
             continue
-        scale = z.dtype.type(0) if t == np.inf else z.dtype.type(1 / (t * LN2))
+        scale = z.dtype.type(1 / (t * LN2))
         low = max(floors[i], np.finfo(z.dtype).min)
         total = 0.0
         for b in range(blocks):

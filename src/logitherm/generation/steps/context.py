@@ -55,7 +55,7 @@ def per_row(value: Any, rows: int, name: str) -> np.ndarray:
     found = np.asarray(value)
     if found.dtype.kind not in "iuf" or found.shape not in ((), (rows,)):
         raise ValueError(f"{name}: must be a number or one a request, shape ({rows},); got {value!r:.60}; give one")
-    return np.broadcast_to(found.astype(np.float64), (rows,))
+    return np.array(np.broadcast_to(found, (rows,)), dtype=np.float64)
 
 
 def require(valid: np.ndarray, values: np.ndarray, name: str, rule: str, mend: str) -> None:
