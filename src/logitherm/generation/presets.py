@@ -54,6 +54,7 @@ from logitherm.generation.steps import (
     Truncation,
     Typical,
 )
+from logitherm.generation.steps.context import per_row, require
 from logitherm.generation.steps.truncation import column, last_kept, sorted_law
 
 ALL = 2**31 - 1  # a number of states that no vocabulary has
@@ -94,8 +95,8 @@ def hf(
     --------
     >>> from logitherm.generation import presets
     >>> presets.hf(temperature=0.7, top_p=0.9)
-    Pipeline([Temperature(0.7), TopK(50, clamp=True), TopP(0.9)])  # CPU: Temperature, TopK by threshold; TopP on what they keep
-    """  # noqa: E501
+    Pipeline([Temperature(0.7), TopK(50, clamp=True), TopP(0.9)])  # CPU: Temperature, TopK, TopP by threshold
+    """
     steps: list[Step] = []
     _add(steps, repetition_penalty, 1.0, RepetitionPenalty)
     _add(steps, temperature, 1.0, Temperature)
@@ -274,7 +275,7 @@ def llama_cpp(
     --------
     >>> from logitherm.generation import presets
     >>> presets.llama_cpp()
-    Pipeline([TopK(40, clamp=True), TopP(0.95), MinP(0.05), Temperature(0.8)])  # CPU: TopK by threshold; TopP, MinP, Temperature on what they keep
+    Pipeline([TopK(40, clamp=True), TopP(0.95), MinP(0.05), Temperature(0.8)])  # CPU: TopK, TopP, MinP, Temperature by threshold
     """  # noqa: E501
     steps: list[Step] = []
     if repeat_last_n != 0:
@@ -400,10 +401,9 @@ class _EntropyOfTop100(Truncation):
 
     def threshold(self, logits: Array, context: Context) -> Array:
         xp = namespace(logits)
-        if not np.all((np.asarray(self.alpha) > 0) & (np.asarray(self.alpha) <= 1)):
-            raise ValueError(f"top_h: must be in (0, 1]; got {self.alpha!r:.40}; 0.4 is usual")
+        alpha = per_row(self.alpha, logits.shape[0], "top_h")
+        require((alpha > 0) & (alpha <= 1), alpha, "top_h", "in (0, 1]", "0.4 is usual")
         ordered, p = sorted_law(logits, 100)
         terms = -p * xp.log(xp.where(p > 0, p, xp.ones_like(p)))
         sums = xp.cumulative_sum(terms, axis=-1)
-        alpha = np.broadcast_to(np.asarray(self.alpha, np.float64), (logits.shape[0],))
         return last_kept(ordered, (sums <= column(alpha, logits)[:, None] * sums[:, -1:]) & (p > 0))

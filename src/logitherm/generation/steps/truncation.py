@@ -14,7 +14,7 @@ import numpy as np
 
 from logitherm._array import Array, like, namespace
 from logitherm.generation.steps.context import Context, per_row, require
-from logitherm.gibbs import entropy, log_softmax, softmax
+from logitherm.generation.steps.laws import entropy, log_softmax, softmax
 
 
 class Truncation:
@@ -115,10 +115,10 @@ class TopP(Truncation):
 
     def threshold(self, logits: Array, context: Context) -> Array:
         xp = namespace(logits)
-        p = column(self.mass(logits.shape[0]), logits)[:, None]
+        p = like(self.mass(logits.shape[0]), logits)[:, None]
         ordered, probability = sorted_law(logits)
-        before = xp.cumulative_sum(probability, axis=-1) - probability
-        return last_kept(ordered, (before < p) & ((probability > 0) | (p >= 1)))
+        before = xp.cumulative_sum(probability, axis=-1, dtype=xp.float64) - probability
+        return last_kept(ordered, ((before < p) & (probability > 0)) | ((p >= 1) & (ordered > -math.inf)))
 
 
 @dataclass(frozen=True)
@@ -242,10 +242,10 @@ class TopH(Truncation):
         require((alpha >= 0) & (alpha <= 1), alpha, "alpha", "in [0, 1]", "0.4 is usual")
         ordered, probability = sorted_law(logits)
         surprise = xp.where(probability > 0, -xp.log(xp.where(probability > 0, probability, 1)), probability)
-        mass = xp.cumulative_sum(probability, axis=-1)
-        inside = xp.cumulative_sum(probability * surprise, axis=-1) / mass + xp.log(mass)
-        limit = column(alpha, logits)[:, None] * inside[:, -1:]
-        over = xp.cumulative_sum(xp.astype(inside > limit, ordered.dtype), axis=-1)
+        mass = xp.cumulative_sum(probability, axis=-1, dtype=xp.float64)
+        inside = xp.cumulative_sum(probability * surprise, axis=-1, dtype=xp.float64) / mass + xp.log(mass)
+        limit = like(alpha, logits)[:, None] * inside[:, -1:]
+        over = xp.cumulative_sum(xp.astype(inside > limit, xp.int64), axis=-1)
         return last_kept(ordered, (over == 0) & (ordered > -math.inf))
 
 
@@ -291,8 +291,8 @@ class Typical:
         distance = xp.abs(xp.where(allowed, -log_p, xp.full_like(log_p, math.inf)) - entropy(logits)[:, None])
         order = xp.argsort(distance, axis=-1)
         p = xp.take_along_axis(probability, order, axis=-1)
-        before = xp.cumulative_sum(p, axis=-1) - p
+        before = xp.cumulative_sum(p, axis=-1, dtype=xp.float64) - p
         ordered = xp.take_along_axis(distance, order, axis=-1)
-        keep = (before < column(mass, logits)[:, None]) & (ordered < math.inf)
+        keep = (before < like(mass, logits)[:, None]) & (ordered < math.inf)
         farthest = xp.max(xp.where(keep, ordered, xp.zeros_like(ordered)), axis=-1)
         return xp.where(distance <= farthest[:, None], logits, xp.full_like(logits, -math.inf))
