@@ -24,12 +24,15 @@ from logitherm.generation.steps import (
     TopP,
     Typical,
 )
+from logitherm.generation.thermostats import EDT, DynamicTemperature, SurpriseRate, equal_entropy_temperature
 
 __all__ = [
     "DRY",
+    "EDT",
     "XTC",
     "Context",
     "Draws",
+    "DynamicTemperature",
     "Epsilon",
     "Eta",
     "FrequencyPenalty",
@@ -40,12 +43,14 @@ __all__ = [
     "PresencePenalty",
     "RepetitionPenalty",
     "Step",
+    "SurpriseRate",
     "Temperature",
     "TopH",
     "TopK",
     "TopNSigma",
     "TopP",
     "Typical",
+    "equal_entropy_temperature",
     "preset",
     "presets",
 ]
