@@ -1,7 +1,9 @@
 """Sampling from language models."""
 
+from logitherm.generation import presets
 from logitherm.generation.draws import Draws
 from logitherm.generation.pipeline import Pipeline
+from logitherm.generation.presets import preset
 from logitherm.generation.steps import (
     DRY,
     XTC,
@@ -22,12 +24,15 @@ from logitherm.generation.steps import (
     TopP,
     Typical,
 )
+from logitherm.generation.thermostats import EDT, DynamicTemperature, SurpriseRate, equal_entropy_temperature
 
 __all__ = [
     "DRY",
+    "EDT",
     "XTC",
     "Context",
     "Draws",
+    "DynamicTemperature",
     "Epsilon",
     "Eta",
     "FrequencyPenalty",
@@ -38,10 +43,14 @@ __all__ = [
     "PresencePenalty",
     "RepetitionPenalty",
     "Step",
+    "SurpriseRate",
     "Temperature",
     "TopH",
     "TopK",
     "TopNSigma",
     "TopP",
     "Typical",
+    "equal_entropy_temperature",
+    "preset",
+    "presets",
 ]

@@ -1,8 +1,8 @@
 """A pipeline on the CPU without reading the logits more often than need be.
 
-The logits stay as they are. What steps make of them is told by one temperature and one threshold a row as long as steps
-are temperatures, top-k, top-p and min-p; from the first step of another kind on, or once little is left, the steps run
-as they are defined, but on the states that are left.
+The logits stay as they are. What temperatures, top-k, top-p and min-p make of them is told by one temperature and one
+threshold a row; from the first step of another kind on, the steps run as they are defined, but on the states that are
+left. Which of it happens depends on the steps alone, so that a request is computed alike in any batch.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +18,7 @@ from logitherm.generation.noise import DRAW
 from logitherm.generation.steps import Context, MinP, Step, Temperature, TopK, TopP
 from logitherm.kernels.sampling import Rows, inverse_cdf
 
-THRESHOLDS = (Temperature, TopK, TopP, MinP)
-SMALL = 4096  # states left in every row, below which steps run on them alone
+TRUNCATIONS = (TopK, TopP, MinP)
 
 
 @dataclass
@@ -29,62 +29,78 @@ class Outcome:
     log_probability: np.ndarray
     kept: np.ndarray
     floors: np.ndarray | None = None  # in the logits given; None where `states` has them
-    states: np.ndarray | None = None
+    states: np.ndarray | None = None  # -1 where none is left
 
 
-def split(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
-    """Steps that thresholds tell, and those from the first that they do not."""
-    count = next((i for i, step in enumerate(steps) if type(step) not in THRESHOLDS), len(steps))
-    return list(steps[:count]), list(steps[count:])
+class Plan(NamedTuple):
+    """Which steps run on all states, which are told by thresholds after them, and which run on what is left."""
+
+    before: tuple[Step, ...]
+    told: tuple[Step, ...]
+    after: tuple[Step, ...]
 
 
-def run(rows: Rows, steps: Sequence[Step], context: Context) -> Outcome | None:
-    """Draw one token a row; None where what is left is too much for steps that thresholds cannot tell."""
+def plan(steps: Sequence[Step]) -> Plan | None:
+    """How the kernels run these steps; None where they are of no use."""
+    start = next((i for i, step in enumerate(steps) if not step.needs_history), len(steps))
+    before, others = tuple(steps[:start]), tuple(steps[start:])
+    count = next((i for i in range(len(others)) if not _is_told(others, i)), len(others))
+    told, after = others[:count], others[count:]
+    if any(step.needs_history for step in after):  # they know tokens by their number, so nothing may be left out
+        return None
+    if after and not any(type(step) in TRUNCATIONS for step in told):
+        return None
+    return Plan(before, told, after)
+
+
+def _is_told(steps: Sequence[Step], i: int) -> bool:
+    step = steps[i]
+    if type(step) is Temperature:
+        return i == 0 or not hasattr(step.temperature, "resolve")  # which has to see the logits as they are by then
+    return type(step) in TRUNCATIONS
+
+
+def run(rows: Rows, told: Sequence[Step], after: Sequence[Step], context: Context) -> Outcome:
+    """Draw one token a row."""
     z = rows.z
     temperatures, floors = np.ones(len(z)), rows.full()
-    told, others = split(steps)
-    for i, step in enumerate(told):
+    for step in told:
         if isinstance(step, Temperature):
-            if hasattr(step.temperature, "resolve") and (floors.max() > -math.inf or (temperatures != 1).any()):
-                others = [*told[i:], *others]  # it has to see the logits as they are by now
-                break
-            temperatures = _times(temperatures, np.asarray(step.of(z, context), dtype=np.float64))
+            t = np.asarray(step.of(z, context), dtype=np.float64)
+            temperatures = t if step is told[0] else _times(temperatures, t)
         elif isinstance(step, TopK):
-            floors = np.maximum(floors, rows.kth(step.count(*z.shape)))
+            least = np.maximum(floors, rows.kth(step.count(*z.shape)))
+            floors = np.where(temperatures == math.inf, floors, least)  # there all that is left ties
         elif isinstance(step, TopP):
             floors = rows.nucleus(temperatures, floors, step.mass(len(z)))
         elif isinstance(step, MinP):
-            gap = np.where(np.isfinite(temperatures), temperatures, 0.0) * step.gap(len(z))
-            gap = np.where(np.isfinite(temperatures), gap, np.inf)
+            gap = np.where(np.isfinite(temperatures), temperatures * step.gap(len(z)), math.inf)
             floors = np.maximum(floors, (rows.top - gap).astype(z.dtype))
-        rest = [*told[i + 1 :], *others]
-        if rest and not isinstance(step, Temperature):
-            kept = rows.counts(floors)
-            if kept.max() <= SMALL:
-                return _on_what_is_left(rows, temperatures, floors, int(kept.max()), rest, context)
-    if others:
-        return None
+    if after:
+        return _on_what_is_left(rows, temperatures, floors, after, context)
     token, log_p, kept = rows.draw(temperatures, floors, context.uniform(DRAW))
     floors = np.where(temperatures == 0, rows.top, floors)
     return Outcome(token, log_p, kept, floors=np.maximum(floors, np.finfo(z.dtype).min))
 
 
 def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """One temperature after the other; at 0 only ties are left, which no further one tells apart."""
+    """One temperature after the other; after 0 only ties are left, after inf nothing but ties, which no further one
+    tells apart."""
     with np.errstate(invalid="ignore"):
-        return np.where(a == 0, 0.0, np.where(b == 0, np.where(a == math.inf, math.inf, 0.0), a * b))
+        return np.where((a == 0) | (a == math.inf), a, a * b)
 
 
 def _on_what_is_left(
-    rows: Rows, temperatures: np.ndarray, floors: np.ndarray, width: int, steps: Sequence[Step], context: Context
+    rows: Rows, temperatures: np.ndarray, floors: np.ndarray, steps: Sequence[Step], context: Context
 ) -> Outcome:
-    states, values = rows.compact(floors, max(1, width))
+    # a power of two, of which pairwise sums do not change with the number of zeros at the end
+    width = 1 << max(3, int(rows.counts(floors).max(initial=1) - 1).bit_length())
+    states, values = rows.compact(floors, width)
     top = rows.top[:, None].astype(np.float64)
-    flat = (temperatures == 0) | (temperatures == math.inf)
-    with np.errstate(invalid="ignore"):
-        x = np.where(states < 0, -math.inf, (values - top) / np.where(flat, 1.0, temperatures)[:, None])
-    x = np.where((temperatures == 0)[:, None], np.where(values == rows.top[:, None], 0.0, -math.inf), x)
-    x = np.where((temperatures == math.inf)[:, None] & (states >= 0), 0.0, x)
+    t = temperatures[:, None]
+    flat = (t == 0) | (t == math.inf)
+    x = np.where(states < 0, -math.inf, np.where(t == math.inf, 0.0, (values - top) / np.where(flat, 1.0, t)))
+    x = np.where((t == 0) & (x < 0), -math.inf, x)
     for step in steps:
         if isinstance(step, TopK):
             step.count(*rows.z.shape)  # k is refused for what it is of the whole vocabulary

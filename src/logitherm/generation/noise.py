@@ -11,9 +11,12 @@ drawn in its place, 4 the draws of a draft model.
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
+
+from logitherm._array import describe, is_array, to_numpy
 
 DRAW, XTC_STRIKES, ACCEPT, RESIDUAL, DRAFT = range(5)
 
@@ -65,17 +68,17 @@ def as_words(values: Any, name: str) -> np.ndarray:
     """64-bit words of integers; anything else is refused."""
     if type(values) is int and 0 <= values < 2**64:  # the usual case, fast
         return np.array(values, dtype=np.uint64)
-    given = np.asarray(values)
-    if given.dtype == object and all(isinstance(v, int) for v in given.flat):  # beyond int64
-        low, high = min(given.flat), max(given.flat)
-    elif given.dtype.kind in "iu" and given.size:
-        low, high = int(given.min()), int(given.max())
-    elif given.size:
-        raise TypeError(f"{name}: must be integers; got {values!r:.60}; give whole numbers")
+    given = to_numpy(values) if is_array(values) else np.asarray(values, dtype=object)
+    if given.dtype == object and all(isinstance(v, Integral) for v in given.flat):
+        numbers = [int(v) for v in given.flat]  # beyond int64, perhaps
+        bad = next((i for i, v in enumerate(numbers) if not 0 <= v < 2**64), None)
+    elif given.dtype.kind in "iu":
+        bad = int(np.argmax(given < 0)) if given.size and given.min() < 0 else None
     else:
-        low = high = 0
-    if low < 0 or high >= 2**64:
-        raise ValueError(f"{name}: must lie in [0, 2^64); got {low if low < 0 else high}; take it modulo 2**64")
+        raise TypeError(f"{name}: must be whole numbers; got {describe(values)}; give one, or one a request")
+    if bad is not None:
+        at = f"request {bad} has" if given.ndim else "got"
+        raise ValueError(f"{name}: must lie in [0, 2^64); {at} {given.flat[bad]}; take it modulo 2**64")
     return given.astype(np.uint64)
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
-from logitherm._array import Array, as_logits, is_array, is_torch, like, namespace, to_numpy
+from logitherm._array import Array, is_array, like, namespace, to_numpy
 from logitherm.generation import fast
 from logitherm.generation.draws import Draws
-from logitherm.generation.noise import DRAW, as_words, uniforms
+from logitherm.generation.noise import DRAW
+from logitherm.generation.requests import as_rows, context_of, entry, on_device, require_rows, step_of
 from logitherm.generation.steps import Context, Mirostat, RepetitionPenalty, Step, Temperature
-from logitherm.gibbs import softmax
-from logitherm.kernels.sampling import Rows, inverse_cdf, may_run, noise
+from logitherm.generation.steps.context import ShapeError
+from logitherm.generation.steps.laws import softmax
+from logitherm.kernels.sampling import Rows, inverse_cdf, may_run
 
 ROUTES = ("auto", "kernels", "reference")
 ON_ERROR = ("raise", "row")
@@ -39,7 +41,7 @@ class Pipeline:
     >>> from logitherm.generation import Pipeline, Temperature, TopK, TopP
     >>> pipeline = Pipeline([Temperature(0.7), TopK(50), TopP(0.9)])
     >>> pipeline
-    Pipeline([Temperature(0.7), TopK(50), TopP(0.9)])  # CPU: Temperature, TopK by threshold; TopP on what they keep
+    Pipeline([Temperature(0.7), TopK(50), TopP(0.9)])  # CPU: Temperature, TopK, TopP by threshold
     >>> z = np.random.default_rng(0).normal(size=(2, 1000)).astype(np.float32)
     >>> drawn = pipeline.sample(z, seed=7, position=0)
     >>> drawn.kept.tolist()
@@ -64,36 +66,24 @@ class Pipeline:
             if isinstance(step, Mirostat) and number < len(self.steps) - 1:
                 raise ValueError("steps: mirostat must be the last, as it learns from what is drawn; move it there")
 
+        self._plan = fast.plan(self.steps)
+
     def __repr__(self) -> str:
-        return f"Pipeline([{', '.join(map(_called, self.steps))}])" + self._plan()
+        return f"Pipeline([{', '.join(map(_called, self.steps))}])" + self._told()
 
-    def _plan(self) -> str:
+    def _told(self) -> str:
         """What is fused on the CPU."""
-        before, told, others = self._parts()
-        if not told:
-            return "" if not self.steps else "  # CPU: as defined"
-        names = [type(step).__name__ for step in told]
-        first = next((i + 1 for i, step in enumerate(told) if step.kind == "support"), len(told))
-        fused, rest = names[:first], names[first:] + [type(step).__name__ for step in others]
-        text = f"  # CPU: {', '.join(fused)} by threshold"
-        if before:
-            text += f" after {', '.join(type(step).__name__ for step in before)}"
-        return text + (f"; {', '.join(rest)} on what they keep" if rest else "")
-
-    def _parts(self) -> tuple[list[Step], list[Step], list[Step]]:
-        """Steps before all thresholds, steps that thresholds tell, and the others."""
-        start = 0
-        while start < len(self.steps) and self.steps[start].needs_history:
-            start += 1
-        told, others = fast.split(self.steps[start:])
-        if any(step.needs_history for step in others):  # they know tokens by their number, so nothing may be left out
-            return list(self.steps), [], []
-        return list(self.steps[:start]), told, others
+        if self._plan is None or not self.steps:
+            return "  # CPU: as defined" if self.steps else ""
+        before, told, after = (", ".join(type(step).__name__ for step in part) for part in self._plan)
+        text = f"  # CPU: {told} by threshold" if told else "  # CPU: drawn by blocks"
+        return text + (f" after {before}" if before else "") + (f"; {after} on what they keep" if after else "")
 
     def process(self, logits: Array, **request: Any) -> Array:
         """Logits after every step, as each is defined: -inf for what is removed. Arguments are those of `sample`."""
-        z, context, _ = self._start(logits, **request)
-        _require_rows(z)
+        z = as_rows(logits)
+        context = context_of(z, self.steps, **request)
+        require_rows(z)
         for step in self.steps:
             z = step(z, context)
         return z
@@ -178,64 +168,32 @@ class Pipeline:
             "step": step,
             "memory": memory,
         }
+        z = as_rows(logits)
         try:
-            return self._sample(*self._start(logits, **options), route)
+            return self._sample(z, logits, options, route)
+        except ShapeError:
+            raise
         except ValueError:
             if on_error == "raise":
                 raise
-        return self._row_by_row(logits, options, route)
+        return self._row_by_row(z, logits, options, route)
 
     # -- one batch -----------------------------------------------------------------------------------------
 
-    def _start(
-        self,
-        logits: Array,
-        seed: Any = 0,
-        position: Any = 0,
-        request: Any = None,
-        history: Any = None,
-        prompt_lengths: Any = 0,
-        step: Any = None,
-        memory: dict[str, np.ndarray] | None = None,
-    ) -> tuple[Array, Context, Array]:
-        """Logits in the compute dtype, what goes with them, and the logits as they came."""
-        z = as_logits(logits)
-        if z.ndim != 2:
-            raise ValueError(f"logits: must have shape (requests, states); got {tuple(z.shape)}; reshape them")
-        rows = z.shape[0]
-        words = [as_words(v, name) for v, name in ((seed, "seed"), (position, "position"))]
-        if request is None:
-            request = np.arange(rows) if words[0].ndim == 0 else 0
-        words.append(as_words(request, "request"))
-        for word, name in zip(words, ("seed", "position", "request")):
-            if word.shape not in ((), (rows,)):
-                raise ValueError(f"{name}: must be one number or one a request, shape ({rows},); got {word.shape}")
-        seeds, positions, requests = (np.ascontiguousarray(np.broadcast_to(word, (rows,))) for word in words)
-        compiled = may_run(to_numpy(z)) if not _on_device(z) else False
-
-        def uniform(stream: int) -> np.ndarray:
-            make = noise if compiled else uniforms
-            return make(seeds, requests, positions, stream)
-
-        lengths = np.broadcast_to(np.asarray(prompt_lengths), (rows,))
-        kept = {name: np.array(value) for name, value in (memory or {}).items()}
-        return z, Context(_histories(history, rows, self.steps), lengths, uniform, step, kept), logits
-
-    def _sample(self, z: Array, context: Context, given: Array, route: str) -> Draws:
-        plain = None if _on_device(z) else to_numpy(z)
-        before, told, others = self._parts()
+    def _sample(self, z: Array, given: Array, options: dict[str, Any], route: str) -> Draws:
+        context = context_of(z, self.steps, **options)
+        plain = None if on_device(z) else to_numpy(z)
         outcome = None
-        fusible = route != "reference" and bool(told or not self.steps)
-        if plain is not None and fusible and (may_run(plain) or (route == "kernels" and plain.size)):
-            outcome = self._by_kernels(np.ascontiguousarray(plain), before, [*told, *others], context)
-        if outcome is None and route == "kernels":
-            raise ValueError("route: the kernels must apply; these steps or logits are not for them; leave it out")
+        if plain is not None and self._plan is not None and route != "reference" and plain.size:
+            if route == "kernels" or may_run(plain):
+                outcome = self._by_kernels(plain, self._plan, context)
+        elif route == "kernels":
+            raise ShapeError("route: the kernels must apply; these steps or logits are not for them; leave it out")
         route = "reference" if outcome is None else "kernels"
         if outcome is None:
             outcome = self._as_defined(z, context)
-        for step in self.steps:
-            if isinstance(step, Mirostat):
-                step.update(outcome.log_probability, context)
+        if self.steps and isinstance(self.steps[-1], Mirostat):
+            self.steps[-1].update(outcome.log_probability, context)
         return Draws(
             token=like(outcome.token, given if is_array(given) else z),
             log_probability=outcome.log_probability,
@@ -246,22 +204,21 @@ class Pipeline:
             _support=_support_of(outcome, plain),
         )
 
-    def _by_kernels(
-        self, z: np.ndarray, before: Sequence[Step], steps: Sequence[Step], context: Context
-    ) -> fast.Outcome | None:
-        for step in before:
-            z = step(z, context)
+    def _by_kernels(self, z: np.ndarray, plan: fast.Plan, context: Context) -> fast.Outcome:
+        if plan.before:
+            require_rows(z)
+            for step in plan.before:
+                z = step(z, context)
         rows = Rows(z)
         if not np.isfinite(rows.top).all():
-            _require_rows(z)
-        outcome = fast.run(rows, steps, context)
-        if outcome is not None and before and outcome.floors is not None:
-            outcome.states = _states_above(z, outcome.floors)  # thresholds are those of the changed logits
-            outcome.floors = None
+            require_rows(z)
+        outcome = fast.run(rows, plan.told, plan.after, context)
+        if plan.before and outcome.floors is not None:  # thresholds are those of the changed logits
+            outcome.states, outcome.floors = _states_above(z, outcome.floors), None
         return outcome
 
     def _as_defined(self, z: Array, context: Context) -> fast.Outcome:
-        _require_rows(z)
+        require_rows(z)
         xp = namespace(z)
         for step in self.steps:
             z = step(z, context)
@@ -273,25 +230,27 @@ class Pipeline:
 
     # -- a batch with bad requests -------------------------------------------------------------------------
 
-    def take(self, row: int) -> Pipeline:
-        """The pipeline of one request: parameters that are arrays have its entry alone."""
-        return Pipeline([_taken(step, row) for step in self.steps])
+    def take(self, row: int, rows: int) -> Pipeline:
+        """The pipeline of one request out of so many: parameters that are arrays have its entry alone."""
+        return Pipeline([step_of(step, row, rows) for step in self.steps])
 
-    def _row_by_row(self, logits: Array, options: dict[str, Any], route: str) -> Draws:
-        z = as_logits(logits)
+    def _row_by_row(self, z: Array, given: Array, options: dict[str, Any], route: str) -> Draws:
+        """Every request alone, which is what it has in a batch."""
         rows = z.shape[0]
         token, log_p, kept = np.full(rows, -1, np.int64), np.full(rows, np.nan), np.zeros(rows, np.int64)
         errors: dict[int, str] = {}
-        memory: dict[str, np.ndarray] = {}
+        memory = {name: np.array(value) for name, value in (options["memory"] or {}).items()}
         drawn: dict[int, Draws] = {}
         if options["request"] is None and np.ndim(options["seed"]) == 0:
             options = options | {"request": np.arange(rows)}
         for row in range(rows):
-            own = {name: _entry(value, row, rows) for name, value in options.items() if name != "memory"}
+            own = {name: entry(value, row, rows) for name, value in options.items() if name != "memory"}
             own["memory"] = {name: value[row : row + 1] for name, value in (options["memory"] or {}).items()}
             try:
-                one = self.take(row)
-                found = one._sample(*one._start(z[row : row + 1], **own), route)
+                one = z[row : row + 1]
+                found = self.take(row, rows)._sample(one, one, own, route)
+            except ShapeError:
+                raise
             except ValueError as error:
                 errors[row] = str(error).replace("request 0", f"request {row}")
                 continue
@@ -300,7 +259,7 @@ class Pipeline:
             for name, value in found.memory.items():
                 memory.setdefault(name, np.full(rows, np.nan))[row] = value[0]
         return Draws(
-            token=like(token, z),
+            token=like(token, given if is_array(given) else z),
             log_probability=log_p,
             kept=kept,
             errors=errors,
@@ -326,47 +285,6 @@ def _called(step: Step) -> str:
     return f"{type(step).__name__}({', '.join(parts)})"
 
 
-def _taken(step: Step, row: int) -> Step:
-    if not is_dataclass(step):
-        return step
-    arrays = {f.name: getattr(step, f.name) for f in fields(step) if np.ndim(getattr(step, f.name)) == 1}
-    arrays = {name: np.asarray(value) for name, value in arrays.items() if name != "breakers"}
-    changed = {name: value[row : row + 1] if row < len(value) else value for name, value in arrays.items()}
-    return replace(step, **changed) if changed else step  # type: ignore[type-var]
-
-
-def _entry(value: Any, row: int, rows: int) -> Any:
-    """What one request has of a value that may have one entry a request."""
-    many = (isinstance(value, (list, tuple)) or (is_array(value) and value.ndim > 0)) and len(value) == rows
-    return value[row : row + 1] if many else value
-
-
-def _require_rows(z: Array) -> None:
-    """Raise for the first request whose logits are no law."""
-    xp = namespace(z)
-    top = to_numpy(xp.max(z, axis=-1))
-    bad = ~np.isfinite(top)  # a maximum over NaN is NaN
-    if bad.any():
-        row = int(np.argmax(bad))
-        what = "NaN" if np.isnan(top[row]) else "+inf" if top[row] > 0 else "no allowed token (all -inf)"
-        raise ValueError(
-            f"logits: must be finite or -inf with at least one finite; request {row} has {what}; mend the model or the "
-            'mask, or pass on_error="row"'
-        )
-
-
-def _histories(history: Any, rows: int, steps: Sequence[Step]) -> list[np.ndarray]:
-    if history is None:
-        if any(step.needs_history for step in steps):
-            names = ", ".join(type(step).__name__ for step in steps if step.needs_history)
-            raise ValueError(f"history: must be given for {names}; got none; pass the tokens of every request")
-        return [np.zeros(0, np.int64)] * rows
-    if len(history) != rows:
-        raise ValueError(f"history: must have one entry a request, {rows}; got {len(history)}; [] is one without")
-    found = [to_numpy(tokens).astype(np.int64).reshape(-1) for tokens in history]
-    return [tokens[tokens >= 0] for tokens in found]
-
-
 def _states_above(z: np.ndarray, floors: np.ndarray) -> np.ndarray:
     return np.where(z >= floors[:, None], np.arange(z.shape[1]), -1)
 
@@ -379,7 +297,3 @@ def _support_of(outcome: fast.Outcome, z: np.ndarray | None) -> Any:
         return outcome.states[row][outcome.states[row] >= 0]
 
     return support
-
-
-def _on_device(z: Array) -> bool:
-    return not isinstance(z, np.ndarray) and not (is_torch(z) and z.device.type == "cpu")

@@ -55,6 +55,12 @@ def uniforms(seeds, requests, positions, stream, out):
         out[i] = min((np.float64(bits) + 0.5) * 2.0**-64, 1.0 - 2.0**-53)
 
 
+@njit(**_FLAGS)
+def _scale(t, dtype):
+    """log2(e) / T, finite for every T > 0: 0 times it is to stay 0."""
+    return dtype.type(min(1 / (t * LN2), np.finfo(dtype).max))
+
+
 # -- one row ---------------------------------------------------------------------------------------------
 
 
@@ -169,7 +175,7 @@ def draw(z, tops, top, temperatures, floors, uniform, token, log_partition, kept
         row, t = z[i], temperatures[i]
         floor = top[i] if t == 0 else max(floors[i], np.finfo(z.dtype).min)
         flat = (t == 0) or (t == np.inf)
-        scale = z.dtype.type(0) if flat else z.dtype.type(1 / (t * LN2))
+        scale = z.dtype.type(0) if flat else _scale(t, z.dtype)
         total = 0.0
         for b in range(blocks):
             sums[b] = 0.0
@@ -238,12 +244,12 @@ def nucleus(z, tops, top, temperatures, floors, mass, out):
             continue
         row, t = z[i], temperatures[i]
         out[i] = floors[i]
-        if mass[i] >= 1:
+        if mass[i] >= 1 or t == np.inf:  # at T = inf all ties, and one threshold keeps all of it
             continue
         if t == 0:
             out[i] = top[i]
             continue
-        scale = z.dtype.type(0) if t == np.inf else z.dtype.type(1 / (t * LN2))
+        scale = _scale(t, z.dtype)
         low = max(floors[i], np.finfo(z.dtype).min)
         total = 0.0
         for b in range(blocks):

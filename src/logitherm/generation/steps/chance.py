@@ -11,7 +11,7 @@ import numpy as np
 from logitherm._array import Array, like, namespace
 from logitherm.generation.noise import XTC_STRIKES
 from logitherm.generation.steps.context import Context, per_row, require
-from logitherm.gibbs import log_softmax
+from logitherm.generation.steps.laws import log_softmax
 
 NATS_A_BIT = math.log(2)
 
@@ -55,7 +55,8 @@ class Mirostat:
     """Mirostat 2: states of a surprise of at most mu bits, and after every token mu moves so that the mean surprise
     becomes tau.
 
-    mu starts at 2 tau; what is kept of it comes back in `Draws.memory` and goes into the next call.
+    mu starts at 2 tau, for which NaN stands in the memory; what is kept of it comes back in `Draws.memory` and goes
+    into the next call.
 
     Attributes
     ----------
@@ -83,7 +84,8 @@ class Mirostat:
 
     def __call__(self, logits: Array, context: Context) -> Array:
         xp = namespace(logits)
-        mu = context.memory.setdefault("mirostat", np.full(logits.shape[0], 2 * self.tau))
+        mu = context.memory.get("mirostat", np.full(logits.shape[0], math.nan))
+        mu = context.memory["mirostat"] = np.where(np.isnan(mu), 2 * self.tau, mu)
         bits = -log_softmax(logits) / NATS_A_BIT
         most = xp.maximum(xp.astype(like(mu, logits), logits.dtype), xp.min(bits, axis=-1))
         return xp.where(bits <= most[:, None], logits, xp.full_like(logits, -math.inf))

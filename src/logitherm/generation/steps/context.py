@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from logitherm._array import Array
+from logitherm._array import Array, describe, is_array, to_numpy
 
 
 @dataclass
@@ -50,12 +50,16 @@ class Step(Protocol):
     def __call__(self, logits: Array, context: Context) -> Array: ...
 
 
+class ShapeError(ValueError):
+    """An argument that does not fit the batch: the fault of no single request."""
+
+
 def per_row(value: Any, rows: int, name: str) -> np.ndarray:
     """One number a row, float64, from a number or an array with one a row."""
-    found = np.asarray(value)
+    found = to_numpy(value) if is_array(value) else np.asarray(value)
     if found.dtype.kind not in "iuf" or found.shape not in ((), (rows,)):
-        raise ValueError(f"{name}: must be a number or one a request, shape ({rows},); got {value!r:.60}; give one")
-    return np.broadcast_to(found.astype(np.float64), (rows,))
+        raise ShapeError(f"{name}: must be a number or one a request, shape ({rows},); got {describe(value)}; mend it")
+    return np.array(np.broadcast_to(found, (rows,)), dtype=np.float64)
 
 
 def require(valid: np.ndarray, values: np.ndarray, name: str, rule: str, mend: str) -> None:

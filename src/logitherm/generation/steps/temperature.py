@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from logitherm._array import Array, as_temperature, namespace, silent
-from logitherm.generation.steps.context import Context
+from logitherm.generation.steps.context import Context, per_row, require
 from logitherm.kernels.reference import over
 
 
@@ -34,8 +34,13 @@ class Temperature:
     temperature: Any = 1.0
 
     def of(self, logits: Array, context: Context) -> Array:
-        """T of every row."""
-        return as_temperature(self.temperature, logits, step=context.step)
+        """T of every row, in the dtype of the logits."""
+        t = self.temperature
+        if hasattr(t, "resolve"):
+            t = t.resolve(logits, context.step)
+        numbers = per_row(t, logits.shape[0], "temperature")
+        require(numbers >= 0, numbers, "temperature", "in [0, inf]", "0 is greedy")
+        return as_temperature(t, logits, check=False)
 
     def __call__(self, logits: Array, context: Context) -> Array:
         top = namespace(logits).max(logits, axis=-1, keepdims=True)

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from logitherm._array import Array, like, namespace, to_numpy
+from logitherm._array import Array, like, namespace
 from logitherm.generation.steps.context import Context, per_row, require
-from logitherm.gibbs import entropy, log_softmax, softmax
+from logitherm.generation.steps.laws import entropy, log_softmax, softmax
 
 
 class Truncation:
@@ -33,17 +33,18 @@ class Truncation:
         return xp.where(logits >= least[..., None], logits, xp.full_like(logits, -math.inf))
 
 
-def _column(values: np.ndarray, logits: Array) -> Array:
+def column(values: np.ndarray, logits: Array) -> Array:
+    """One number a row in the dtype and library of the logits."""
     return namespace(logits).astype(like(values, logits), logits.dtype)
 
 
-def _sorted(logits: Array) -> tuple[Array, Array]:
-    """Logits in falling order, and their probabilities."""
-    ordered = namespace(logits).flip(namespace(logits).sort(logits, axis=-1), axis=-1)
+def sorted_law(logits: Array, most: int | None = None) -> tuple[Array, Array]:
+    """Logits in falling order, of the `most` largest, and their probabilities."""
+    ordered = namespace(logits).flip(namespace(logits).sort(logits, axis=-1), axis=-1)[:, :most]
     return ordered, softmax(ordered)
 
 
-def _last_kept(ordered: Array, keep: Array) -> Array:
+def last_kept(ordered: Array, keep: Array) -> Array:
     """The value of the last state of a kept prefix."""
     xp = namespace(ordered)
     return xp.min(xp.where(keep, ordered, xp.full_like(ordered, math.inf)), axis=-1)
@@ -114,10 +115,10 @@ class TopP(Truncation):
 
     def threshold(self, logits: Array, context: Context) -> Array:
         xp = namespace(logits)
-        p = _column(self.mass(logits.shape[0]), logits)[:, None]
-        ordered, probability = _sorted(logits)
-        before = xp.cumulative_sum(probability, axis=-1) - probability
-        return _last_kept(ordered, (before < p) & ((probability > 0) | (p >= 1)))
+        p = like(self.mass(logits.shape[0]), logits)[:, None]
+        ordered, probability = sorted_law(logits)
+        before = xp.cumulative_sum(probability, axis=-1, dtype=xp.float64) - probability
+        return last_kept(ordered, ((before < p) & (probability > 0)) | ((p >= 1) & (ordered > -math.inf)))
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class MinP(Truncation):
         return -np.log(p)
 
     def threshold(self, logits: Array, context: Context) -> Array:
-        return namespace(logits).max(logits, axis=-1) - _column(self.gap(logits.shape[0]), logits)
+        return namespace(logits).max(logits, axis=-1) - column(self.gap(logits.shape[0]), logits)
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class TopNSigma(Truncation):
         mean = xp.sum(below, axis=-1) / count
         squares = xp.where(allowed, (below - mean[:, None]) ** 2, xp.zeros_like(below))
         freedom = xp.maximum(count - self.correction, xp.ones_like(count))
-        return top - _column(n, logits) * xp.sqrt(xp.sum(squares, axis=-1) / freedom)
+        return top - column(n, logits) * xp.sqrt(xp.sum(squares, axis=-1) / freedom)
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class Epsilon(Truncation):
     def _epsilon(self, logits: Array) -> Array:
         epsilon = per_row(self.epsilon, logits.shape[0], "epsilon")
         require((epsilon > 0) & (epsilon < 1), epsilon, "epsilon", "in (0, 1)", "3e-4 to 2e-3 is usual")
-        return _column(epsilon, logits)
+        return column(epsilon, logits)
 
     def threshold(self, logits: Array, context: Context) -> Array:
         return _at_least(logits, namespace(logits).log(self._epsilon(logits)))
@@ -239,13 +240,13 @@ class TopH(Truncation):
         xp = namespace(logits)
         alpha = per_row(self.alpha, logits.shape[0], "alpha")
         require((alpha >= 0) & (alpha <= 1), alpha, "alpha", "in [0, 1]", "0.4 is usual")
-        ordered, probability = _sorted(logits)
+        ordered, probability = sorted_law(logits)
         surprise = xp.where(probability > 0, -xp.log(xp.where(probability > 0, probability, 1)), probability)
-        mass = xp.cumulative_sum(probability, axis=-1)
-        inside = xp.cumulative_sum(probability * surprise, axis=-1) / mass + xp.log(mass)
-        limit = _column(alpha, logits)[:, None] * inside[:, -1:]
-        over = xp.cumulative_sum(xp.astype(inside > limit, ordered.dtype), axis=-1)
-        return _last_kept(ordered, (over == 0) & (ordered > -math.inf))
+        mass = xp.cumulative_sum(probability, axis=-1, dtype=xp.float64)
+        inside = xp.cumulative_sum(probability * surprise, axis=-1, dtype=xp.float64) / mass + xp.log(mass)
+        limit = like(alpha, logits)[:, None] * inside[:, -1:]
+        over = xp.cumulative_sum(xp.astype(inside > limit, xp.int64), axis=-1)
+        return last_kept(ordered, (over == 0) & (ordered > -math.inf))
 
 
 @dataclass(frozen=True)
@@ -290,13 +291,8 @@ class Typical:
         distance = xp.abs(xp.where(allowed, -log_p, xp.full_like(log_p, math.inf)) - entropy(logits)[:, None])
         order = xp.argsort(distance, axis=-1)
         p = xp.take_along_axis(probability, order, axis=-1)
-        before = xp.cumulative_sum(p, axis=-1) - p
+        before = xp.cumulative_sum(p, axis=-1, dtype=xp.float64) - p
         ordered = xp.take_along_axis(distance, order, axis=-1)
-        keep = (before < _column(mass, logits)[:, None]) & (ordered < math.inf)
+        keep = (before < like(mass, logits)[:, None]) & (ordered < math.inf)
         farthest = xp.max(xp.where(keep, ordered, xp.zeros_like(ordered)), axis=-1)
         return xp.where(distance <= farthest[:, None], logits, xp.full_like(logits, -math.inf))
-
-
-def thresholds(step: Truncation, logits: Array, context: Context) -> np.ndarray:
-    """`step.threshold` as NumPy."""
-    return to_numpy(step.threshold(logits, context))
