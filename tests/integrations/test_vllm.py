@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import logitherm
+from logitherm.generation import EDT, DynamicTemperature
 
 V1 = "vllm.v1.sample.logits_processor"
 V2 = "vllm.v1.worker.gpu.sample.logits_processor.interface"
@@ -135,9 +136,8 @@ def test_logits_with_nan_are_left_to_vllm(processor_class, z):
 
 @pytest.mark.parametrize("name", ["logitherm_edt", "logitherm_dynamic_temperature"])
 def test_thermostats_of_tokens(processor_class, z, name):
-    thermostats = pytest.importorskip("logitherm.generation.thermostats", reason="it has them")
     numbers = [0.8, 1.5] if name == "logitherm_edt" else [0.5, 1.5]
-    kind = thermostats.EDT if name == "logitherm_edt" else thermostats.DynamicTemperature
+    kind = EDT if name == "logitherm_edt" else DynamicTemperature
     processor = processor_class(None, torch.device("cpu"), False)
     processor_class.validate_params(params(**{name: numbers}))
     processor.update_state(BatchUpdate(1, added=[added(0, **{name: numbers})]))
@@ -153,7 +153,7 @@ def test_thermostats_of_tokens(processor_class, z, name):
         ({"logitherm_target_entropy": "much"}, "logitherm_target_entropy: must be a number or a list of numbers"),
         ({"logitherm_entropy": 1}, "extra_args: must have one of logitherm_target_entropy, .*got logitherm_entropy"),
         ({"logitherm_temperature": 1, "logitherm_target_entropy": 1}, "extra_args: must have one of"),
-        ({"logitherm_temperature": -1}, r"temperature: must lie in \[0, inf\]"),
+        ({"logitherm_temperature": -1}, r"temperature: must be in \[0, inf\]"),
         ({"logitherm_temperature": 3, "temperature": 0.5}, "temperature: must be 1 where logitherm_temperature sets"),
     ],
 )

@@ -91,16 +91,16 @@ def _temperature(knobs: Knobs) -> Any:
 
         return SetPoint(entropy=knobs.target_entropy)
     if knobs.edt is not None:
-        from logitherm.generation.thermostats import EDT
+        from logitherm.generation import EDT
 
         return EDT(*knobs.edt)
     return knobs.temperature
 
 
 def _preset(name: str, given: dict[str, Any], temperature: Any) -> Pipeline:
-    from importlib import import_module
+    from logitherm.generation.presets import PRESETS as MAKERS
 
-    make = getattr(import_module("logitherm.generation.presets"), name.replace(".", "_"))
+    make = MAKERS[name]
     known = inspect.signature(make).parameters
     settings: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
     for option, value in given.items():

@@ -8,8 +8,9 @@ for nothing is not touched. What a request may ask for, one of these in `Samplin
 |---|---|
 | `logitherm_target_entropy: h` | that at which the entropy is h nats |
 | `logitherm_target_top_probability: p` | that at which the most probable token has probability p |
-| `logitherm_edt: [T0, ...]` | `EDT`: less where the model is unsure |
-| `logitherm_dynamic_temperature: [low, high, ...]` | `DynamicTemperature`: more where the model is unsure |
+| `logitherm_edt: [T0, ...]` | `EDT`: colder where the model is sure |
+| `logitherm_dynamic_temperature: [low, high, ...]` | `DynamicTemperature`: hotter where the model is unsure |
+| `logitherm_surprise_rate: nats` | `SurpriseRate`: that at which the mean surprise of what is drawn is so many nats |
 | `logitherm_temperature: T` | T, without vLLM's bounds of 0.01 and 2 |
 
 Lists are the arguments of the class, in order. The request's own temperature must be 1 (the default): one of vLLM's
@@ -38,7 +39,7 @@ except ImportError as error:
 import numpy as np
 import torch
 
-from logitherm.generation import Pipeline, Temperature
+from logitherm.generation import EDT, DynamicTemperature, Pipeline, SurpriseRate, Temperature
 from logitherm.thermostat import SetPoint
 
 if TYPE_CHECKING:
@@ -54,23 +55,12 @@ else:
 Wish = tuple[str, tuple[float, ...]]  # an argument's name, and its numbers
 
 
-def _edt(*numbers: float) -> Any:
-    from logitherm.generation.thermostats import EDT
-
-    return EDT(*numbers)
-
-
-def _dynamic(*numbers: float) -> Any:
-    from logitherm.generation.thermostats import DynamicTemperature
-
-    return DynamicTemperature(*numbers)
-
-
 THERMOSTATS: dict[str, Callable[..., Any]] = {
     "logitherm_target_entropy": lambda entropy: SetPoint(entropy=entropy),
     "logitherm_target_top_probability": lambda p: SetPoint(top_probability=p),
-    "logitherm_edt": _edt,
-    "logitherm_dynamic_temperature": _dynamic,
+    "logitherm_edt": EDT,
+    "logitherm_dynamic_temperature": DynamicTemperature,
+    "logitherm_surprise_rate": SurpriseRate,
     "logitherm_temperature": lambda temperature: temperature,
 }
 
