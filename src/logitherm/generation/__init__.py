@@ -2,6 +2,7 @@
 
 from logitherm.generation.draws import Draws
 from logitherm.generation.pipeline import Pipeline
+from logitherm.generation.speculative import Speculated, draft, speculate
 from logitherm.generation.steps import (
     DRY,
     XTC,
@@ -37,6 +38,7 @@ __all__ = [
     "Pipeline",
     "PresencePenalty",
     "RepetitionPenalty",
+    "Speculated",
     "Step",
     "Temperature",
     "TopH",
@@ -44,4 +46,6 @@ __all__ = [
     "TopNSigma",
     "TopP",
     "Typical",
+    "draft",
+    "speculate",
 ]
