@@ -4,6 +4,7 @@ from logitherm.generation import presets
 from logitherm.generation.draws import Draws
 from logitherm.generation.pipeline import Pipeline
 from logitherm.generation.presets import preset
+from logitherm.generation.speculative import Speculated, draft, speculate
 from logitherm.generation.steps import (
     DRY,
     XTC,
@@ -42,6 +43,7 @@ __all__ = [
     "Pipeline",
     "PresencePenalty",
     "RepetitionPenalty",
+    "Speculated",
     "Step",
     "SurpriseRate",
     "Temperature",
@@ -50,7 +52,9 @@ __all__ = [
     "TopNSigma",
     "TopP",
     "Typical",
+    "draft",
     "equal_entropy_temperature",
     "preset",
     "presets",
+    "speculate",
 ]
