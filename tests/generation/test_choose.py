@@ -131,6 +131,7 @@ def test_measured_numbers_by_hand():
         assert (np.diff(curves[name].value) > 0).all(), name
     for name in ("compression_ratio", "self_bleu", "repeated_4"):
         assert (np.diff(curves[name].value) < 0).all(), name
+    assert curves["loop_rate"].value[2] == 0 and curves["loop_rate"].high[2] > 0.05, "of 40 texts none, so far"
     assert curves["excess"].low[1] < 0 < curves["excess"].high[1], "at T = 1 the text is as surprising as expected"
     text = json.dumps(found.to_dict(), allow_nan=False)
     assert json.loads(text)["curves"]["entropy"]["value"] == curves["entropy"].value.tolist()

@@ -14,6 +14,7 @@ from logitherm.generation import texts as of
 from logitherm.generation.resampling import interval, prompt_weights, ratio
 from logitherm.generation.runs import Runs
 from logitherm.generation.texts.diversity import first_tokens
+from logitherm.metrics.analytic import wilson
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def measure(
     """All numbers about the texts of a `Runs` that need no choice, with bootstrap intervals over prompts.
 
     Prompts are resampled whole, the same ones at all temperatures, and the ends of the intervals are moved out for few
-    prompts. One prompt has no intervals.
+    prompts. One prompt has no intervals. That of the loop rate is at least as wide as Wilson's for independent texts.
 
     Parameters
     ----------
@@ -131,6 +132,7 @@ def measure(
     if scored is not None:
         parts |= score_parts(scored, k)
     curves = {name: _curve(*part, weights, confidence) for name, part in parts.items()}
+    curves["loop_rate"] = _at_least_wilson(curves["loop_rate"], prompts * runs.samples, confidence)
     surprise = curves["model_surprise"]
     with np.errstate(over="ignore"):
         curves["perplexity"] = Curve(*(np.exp(v) for v in (surprise.value, surprise.low, surprise.high)))
@@ -145,6 +147,12 @@ def _curve(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray, 
     value = ratio(numerator, denominator, np.ones((1, prompts)))[0]
     low, high = interval(value, ratio(numerator, denominator, weights), confidence, prompts)
     return Curve(value, low, high)
+
+
+def _at_least_wilson(curve: Curve, texts: int, confidence: float) -> Curve:
+    """The interval of a share, no narrower than that of independent texts: of none, resampling has no doubt."""
+    ends = np.array([wilson(float(v), texts, confidence) if np.isfinite(v) else (v, v) for v in curve.value])
+    return Curve(curve.value, np.minimum(curve.low, ends[:, 0]), np.maximum(curve.high, ends[:, 1]))
 
 
 def of_known(values: np.ndarray) -> Part:
