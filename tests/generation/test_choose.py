@@ -242,14 +242,27 @@ def test_a_vote_can_want_another_temperature_than_a_single_try():
 
 def test_held_out_text_gives_back_the_temperature_it_was_drawn_at():
     inside = 0
-    for seed in range(12):
+    for seed in range(8):
         texts = draw_texts(chain, PROMPTS, [1.3], samples=2, tokens=40, seed=seed).texts[0]
         known = [prompt + text for prompt, of in zip(PROMPTS, texts) for text in of]
         choice = held_out(chain, known, temperatures=[0.5, 1.3, 3.0], replicates=300)
         inside += choice.interval[0] <= 1.3 <= choice.interval[1]
         assert choice.value[1] == min(choice.value)
-    assert inside >= 10
+    assert inside >= 6
     assert choice.shares is None and choice.at_bound is None
+
+
+def test_held_out_text_in_blocks_is_the_same(monkeypatch):
+    from logitherm.generation import held_out as module
+
+    texts = draw_texts(chain, PROMPTS, [1.0], samples=1, tokens=9).texts[0]
+    known = [prompt + text for prompt, (text,) in zip(PROMPTS, texts)]
+    whole = held_out(chain, known, temperatures=[1.0])
+    monkeypatch.setattr(module, "BLOCK", 500)
+    assert len(list(module._blocks(module.text_logits(chain, known)))) == 3, "blocks of 30 rows of 20 states"
+    parts = held_out(chain, known, temperatures=[1.0])
+    assert parts.temperature == pytest.approx(whole.temperature)
+    assert parts.interval == pytest.approx(whole.interval)
 
 
 def test_held_out_text_without_an_optimum():

@@ -98,7 +98,7 @@ def test_without_choices_or_intervals(sweep):
 
 def test_nan_is_refused(sweep):
     sweep["curves"]["entropy"]["value"][0] = float("nan")
-    with pytest.raises(ValueError, match="NaN|JSON"):
+    with pytest.raises(ValueError, match=r"NaN|JSON"):
         render_sweep(sweep)
 
 

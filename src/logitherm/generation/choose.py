@@ -118,7 +118,7 @@ def turning_point(
 
     References
     ----------
-    Du, Yang and Welleck (2025), Optimizing temperature for language models with multi-sample inference, section 4.
+    Du, Yang and Welleck (2025), Optimizing temperature for language models with multi-sample inference.
 
     Examples
     --------

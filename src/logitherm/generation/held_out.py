@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from logitherm.gibbs import log_softmax, mean_energy
 from logitherm.thermometer import fit_temperature
 
 GRID = tuple(round(0.1 * i, 1) for i in range(1, 16))
+BLOCK = 1 << 22  # logits that are computed with at a time
 REACH, STEPS = 4.0, 97  # the grid of a replicate's fit: T / 4 to 4 T, steps of 3 %
 
 
@@ -68,7 +69,9 @@ def held_out(
     >>> choice.interval[0] < 1.5 < choice.interval[1]
     True
     """
-    parts = [(text, to_numpy(z), token) for text, z, token in text_logits(next_logits, texts, tokens=tokens)]
+    parts = list(
+        _blocks((text, to_numpy(z), token) for text, z, token in text_logits(next_logits, texts, tokens=tokens))
+    )
     if not parts:
         raise ValueError("texts: must hold two tokens or more, of which the first is given; got none; give longer ones")
     fit = fit_temperature([(z, token) for _, z, token in parts])
@@ -108,3 +111,23 @@ def held_out(
         replicates=replicates,
         at_bound=fit.at_bound,
     )
+
+
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # texts, logits, tokens
+
+
+def _blocks(parts: Iterable[Rows]) -> Iterator[Rows]:
+    """The same rows in fewer parts."""
+    held: list[Rows] = []
+    for part in parts:
+        held.append(part)
+        if sum(z.size for _, z, _ in held) >= BLOCK:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: list[Rows]) -> Rows:
+    text, logits, token = (np.concatenate(each) for each in zip(*held))
+    return text, logits, token
