@@ -1,7 +1,8 @@
 """One offline HTML file from a calibration study: words, table, figures, and a slider over a precomputed grid of T.
 
 The page carries its own Plotly and loads nothing: a Content-Security-Policy in it forbids every request. What the user
-chose (title, file names, verdict) is escaped. page.html, page.css and page.js beside this file are the page itself.
+chose (title, file names, verdict) is escaped. page.html, page.css, page.js and
+export.js beside this file are the page itself.
 """
 
 from __future__ import annotations
@@ -486,6 +487,6 @@ def render_report(study: Study, *, title: str | None = None) -> str:
         "likelihood_export": _export("nll-curve"),
         "data": _script_json(data),
         "plotly": get_plotlyjs(),
-        "js": _part("page.js"),
+        "js": _part("export.js") + _part("page.js"),
     }
     return Template(_part("page.html")).substitute(parts)
