@@ -351,7 +351,7 @@ def test_every_method_is_offered():
     from logitherm.calibration import METHODS
     from logitherm.cli import calibrate
 
-    assert (*METHODS, "auto") == calibrate.METHODS
+    assert (*METHODS, "group", "auto") == calibrate.METHODS
 
 
 def test_groups_are_compared(tmp_path):

@@ -95,8 +95,8 @@ def test_weights_are_routed(family):
 
 
 @CALIBRATORS
-def test_only_weights_are_metadata(family):
-    assert family().get_metadata_routing().fit.requests == {"sample_weight": None}
+def test_weights_and_masks_are_metadata(family):
+    assert family().get_metadata_routing().fit.requests == {"mask": None, "sample_weight": None}
     assert not family().get_metadata_routing().predict_proba.requests
 
 

@@ -86,7 +86,7 @@ class Calibrator(Saved, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin,
 
     keeps_predictions: ClassVar[bool]  # whether the largest logit stays the largest, whatever is fitted
     # scikit-learn takes every argument that is not called X or y for metadata to route
-    __metadata_request__fit: ClassVar = {"logits": UNUSED, "labels": UNUSED}
+    __metadata_request__fit: ClassVar = {"logits": UNUSED, "labels": UNUSED, "ignore_index": UNUSED}
     __metadata_request__transform: ClassVar = {"logits": UNUSED}
     __metadata_request__predict: ClassVar = {"logits": UNUSED}
     __metadata_request__predict_proba: ClassVar = {"logits": UNUSED}

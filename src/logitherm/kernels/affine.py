@@ -27,8 +27,14 @@ class Affine(NamedTuple):
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """Mapped logits; a forbidden state stays one (with a matrix every logit must be finite)."""
         with np.errstate(invalid="ignore"):  # of bad rows, and of forbidden states, which stay what they are
-            u = z * self.scale + self.bias
-            return np.where(z == -np.inf, z, u) if self.matrix is None else u + z @ self.matrix.T
+            u = z * self.scale
+            u += self.bias
+            if self.matrix is not None:
+                return u + z @ self.matrix.T
+        forbidden = z == -np.inf
+        if forbidden.any():
+            u[forbidden] = -np.inf
+        return u
 
 
 def cross_entropy(z: Array, labels: np.ndarray, weights: np.ndarray, mapped: Affine) -> tuple[float, Affine]:
@@ -41,7 +47,7 @@ def cross_entropy(z: Array, labels: np.ndarray, weights: np.ndarray, mapped: Aff
         bad, nll = values.cpu().residuals(read_only(u), read_only(labels[rows]), read_only(w), residual)
         if bad >= 0:
             raise_bad_row("logits", rows.start + bad, float(np.max(part[bad])), ())
-        allowed = np.where(part == -np.inf, 0, part)
+        allowed = _allowed(part)
         values.ran["residuals"] += 1
         return nll, Affine(
             np.einsum("nk,nk->k", residual, allowed),
@@ -79,7 +85,7 @@ def curvatures(z: Array, labels: np.ndarray, weights: np.ndarray, mapped: Affine
         part = to_numpy(z[rows]).astype(np.float64)
         u, w = mapped(part), weights[rows, None]
         p = values.softmax(u, np.ones(len(u)), None, False, True)
-        part = np.where(part == -np.inf, 0, part)
+        part = _allowed(part)
         spread = w * p * (1 - p)
         p[np.arange(len(p)), labels[rows]] -= 1
         return moments(spread, part), moments(w * p**2, part)
@@ -91,6 +97,12 @@ def curvatures(z: Array, labels: np.ndarray, weights: np.ndarray, mapped: Affine
 
     parts = map_blocks(work, z.shape[0], z.shape[1], BLOCK_VALUES if mapped.matrix is None else PRODUCT_VALUES)
     return _summed([model for model, _ in parts]), _summed([rows for _, rows in parts])
+
+
+def _allowed(z: np.ndarray) -> np.ndarray:
+    """z with 0 for what is forbidden, which no slope depends on."""
+    forbidden = z == -np.inf
+    return np.where(forbidden, 0, z) if forbidden.any() else z
 
 
 def _summed(parts: Sequence[Any]) -> Any:
