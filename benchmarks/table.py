@@ -1,4 +1,4 @@
-"""Write the README's tables from the results of benchmarks/fit.py, methods.py and method_speed.py.
+"""Write the README's tables from the results of benchmarks/fit.py, methods.py, method_speed.py and sampling.py.
 
 python benchmarks/table.py [--check]
 """
@@ -22,6 +22,8 @@ def main() -> None:
         if not (ROOT / "benchmarks/results" / file).exists():
             continue  # not measured yet
         results = json.loads((ROOT / "benchmarks/results" / file).read_text(encoding="utf-8"))
+        if f"<!-- {marker} -->" not in text:
+            continue  # measured, not shown
         head, rest = text.split(f"<!-- {marker} -->\n")
         tail = rest.split(f"<!-- /{marker} -->")[1]
         text = f"{head}<!-- {marker} -->\n{table(results)}<!-- /{marker} -->{tail}"
@@ -118,6 +120,34 @@ def speeds(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def sampling(results: dict[str, Any]) -> str:
+    """Time of a draw for every request and its ratio to one np.max, and the share of a decoding step."""
+    cases = results["cases"]
+    lines = [
+        "| | " + " | ".join(f"{case}: time | × np.max" for case in cases) + " |",
+        "|---|" + "---:|---:|" * len(cases),
+    ]
+    for name in next(iter(cases.values())):
+        cells = []
+        for case in cases.values():
+            seconds = case[name]["seconds"]
+            cells.append(f"{duration(seconds)} | {seconds / case['np.max']['seconds']:.3g}")
+        lines.append(f"| {f'**{name}**' if 'logitherm' in name else name} | " + " | ".join(cells) + " |")
+    step = results["decoding"]
+    shares = {
+        who: step[f"T, k, p: {who}"]["seconds"] / (step["model"]["seconds"] + step[f"T, k, p: {who}"]["seconds"])
+        for who in ("logitherm", "transformers")
+    }
+    lines += [
+        "",
+        f"Medians of {results['rounds']} rounds on {results['threads']} threads; T = 0.7, k = 50, p = 0.9, min-p = "
+        "0.05. Of a decoding step of a small GPT-2 (4 layers, 50 257 states, 8 requests) sampling takes "
+        f"{100 * shares['logitherm']:.1f} % with ours, {100 * shares['transformers']:.1f} % with transformers' "
+        "processors.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def others(row: dict[str, Any]) -> str:
     return ", ".join(f"{who} {took(found)}" for who, found in row.items() if who != "ours")
 
@@ -139,6 +169,7 @@ TABLES = {
     "benchmark": ("fit.json", fits),
     "methods": ("methods.json", methods),
     "method speed": ("method_speed.json", speeds),
+    "sampling": ("sampling.json", sampling),
 }
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def run(rows: Rows, told: Sequence[Step], after: Sequence[Step], context: Contex
     temperatures, floors = np.ones(len(z)), rows.full()
     for step in told:
         if isinstance(step, Temperature):
-            t = np.asarray(step.of(z, context), dtype=np.float64)
+            t = step.numbers(z, context)
             temperatures = t if step is told[0] else _times(temperatures, t)
         elif isinstance(step, TopK):
             least = np.maximum(floors, rows.kth(step.count(*z.shape)))

@@ -66,8 +66,6 @@ NAMES = ("seed", "request", "position")
 
 def as_words(values: Any, name: str) -> np.ndarray:
     """64-bit words of integers; anything else is refused."""
-    if type(values) is int and 0 <= values < 2**64:  # the usual case, fast
-        return np.array(values, dtype=np.uint64)
     given = to_numpy(values) if is_array(values) else np.asarray(values, dtype=object)
     if given.dtype == object and all(isinstance(v, Integral) for v in given.flat):
         numbers = [int(v) for v in given.flat]  # beyond int64, perhaps

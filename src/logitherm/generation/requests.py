@@ -14,11 +14,14 @@ from logitherm.generation.steps import Context, Step
 from logitherm.generation.steps.context import ShapeError
 from logitherm.kernels.sampling import may_run, noise
 
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 NAMES = ("seed", "request", "position")
 
 
 def as_rows(logits: Array) -> Array:
     """Logits of shape (requests, states) in the compute dtype."""
+    if type(logits) is np.ndarray and logits.ndim == 2 and logits.dtype in FLOATS and logits.shape[1]:
+        return logits  # the usual case, fast
     z = as_logits(logits)
     if z.ndim != 2:
         raise ShapeError(f"logits: must have shape (requests, states); got {tuple(z.shape)}; reshape them")
@@ -48,12 +51,12 @@ def context_of(
         request = np.arange(rows) if np.ndim(seed) == 0 else 0
     seeds, requests, positions = (_words(v, name, rows) for name, v in zip(NAMES, (seed, request, position)))
     make = noise if may_run(z) else uniforms
-    lengths = np.asarray(prompt_lengths)
+    lengths = np.full(rows, prompt_lengths) if type(prompt_lengths) is int else np.asarray(prompt_lengths)
     if lengths.shape not in ((), (rows,)):
         raise ShapeError(f"prompt_lengths: must be one number or one a request; got shape {lengths.shape}; mend it")
     return Context(
         history=_histories(history, rows, steps),
-        prompt_lengths=np.broadcast_to(lengths, (rows,)),
+        prompt_lengths=lengths if lengths.ndim else np.full(rows, lengths),
         uniform=lambda stream: make(seeds, requests, positions, stream),
         step=step,
         memory={name: np.array(value) for name, value in (memory or {}).items()},
@@ -61,6 +64,8 @@ def context_of(
 
 
 def _words(values: Any, name: str, rows: int) -> np.ndarray:
+    if type(values) is int and 0 <= values < 2**64:  # the usual case, fast
+        return np.full(rows, values, dtype=np.uint64)
     found = as_words(values, name)
     if found.shape not in ((), (rows,)):
         raise ShapeError(f"{name}: must be one number or one a request, shape ({rows},); got {found.shape}; mend it")

@@ -15,6 +15,7 @@ from logitherm.kernels.cpu import _FLAGS, _REDUCE, LN2, _exp2, _floor, _full_wid
 BLOCK = 256  # values: a thousandth of a large vocabulary, so that tops and sums of a row stay in the first-level cache
 FEW = 1024  # values left in a bracket that are sorted rather than halved again
 HALVINGS = 60
+REACH = 40  # doublings of weight below the largest, where to look first
 
 _U64 = np.uint64
 
@@ -128,22 +129,34 @@ def _count(row, tops, floor):
 
 @njit(**_FLAGS)
 def _gather(row, tops, floor, ceiling, found):
-    """Values in [floor, ceiling), in order; their number, which may not pass the room there is."""
+    """Values in [floor, ceiling), in order; their number, which may not pass the room there is.
+
+    Blocks without any are found by a count that has no branches: few values of many lie in a narrow bracket.
+    """
     count = 0
     for b in range(tops.shape[0]):
         if tops[b] >= floor:
-            for j in range(b * BLOCK, min((b + 1) * BLOCK, row.shape[0])):
-                if (row[j] >= floor) & (row[j] < ceiling):
-                    if count == found.shape[0]:
-                        return -1
-                    found[count] = row[j]
+            part = row[b * BLOCK : (b + 1) * BLOCK]
+            inside = _between(part, floor, ceiling)
+            if count + inside > found.shape[0]:
+                return -1
+            j = 0
+            while inside > 0:
+                if (part[j] < ceiling) & (part[j] >= floor):
+                    found[count] = part[j]
                     count += 1
+                    inside -= 1
+                j += 1
     return count
 
 
 @njit(**_FLAGS)
-def _blocks_of(states):
-    return (states + BLOCK - 1) // BLOCK
+def _between(values, floor, ceiling):
+    """Number of values in [floor, ceiling)."""
+    count = 0
+    for j in range(values.shape[0]):
+        count += (values[j] >= floor) & (values[j] < ceiling)
+    return count
 
 
 # -- the kernels: one entry a row; a row with NaN, +inf or nothing allowed is left out by its `top` ----------
@@ -160,8 +173,8 @@ def tops(z, out, top):
 
 
 @njit(**_FLAGS)
-def draw(z, tops, top, temperatures, floors, uniform, token, log_partition, kept):
-    """Draw from softmax(z / T) over z >= floor. log_partition is that of (z - top) / T over what is kept.
+def draw(z, tops, top, temperatures, floors, uniform, token, log_p, kept):
+    """Draw from softmax(z / T) over z >= floor, with log p of what is drawn and the number of states.
 
     At T = 0 one of the largest, at T = inf one of all that are allowed, with equal probability.
     """
@@ -180,8 +193,7 @@ def draw(z, tops, top, temperatures, floors, uniform, token, log_partition, kept
         for b in range(blocks):
             sums[b] = 0.0
             if tops[i, b] >= floor:
-                part = row[b * BLOCK : (b + 1) * BLOCK]
-                sums[b] = np.float64(_block_sum(part, top[i], scale, floor))
+                sums[b] = np.float64(_block_sum(row[b * BLOCK : (b + 1) * BLOCK], top[i], scale, floor))
                 total += sums[b]
         target = uniform[i] * total
         before, block, last = 0.0, -1, -1
@@ -210,8 +222,9 @@ def draw(z, tops, top, temperatures, floors, uniform, token, log_partition, kept
                 if height > target:
                     break
         token[i] = block * BLOCK + chosen
-        log_partition[i] = np.log(total)
-        kept[i] = _count(row, tops[i], floor)
+        below = 0.0 if flat else (np.float64(part[chosen]) - np.float64(top[i])) / t
+        log_p[i] = below - np.log(total)
+        kept[i] = _count(row, tops[i], floor)  # apart: together they are slower, as sums and counts differ in width
 
 
 @njit(**_FLAGS)
@@ -256,21 +269,25 @@ def nucleus(z, tops, top, temperatures, floors, mass, out):
             if tops[i, b] >= low:
                 part = slice(b * BLOCK, min((b + 1) * BLOCK, states))
                 total += np.float64(_block_weights(row[part], top[i], scale, weights[part]))
-        if low > np.finfo(z.dtype).min:
-            total = _mass_above(row, tops[i], weights, low)[0]
-        wanted = mass[i] * total
-        # [low, high) holds the threshold: what is at or above `high` has less than the mass, what is at or above `low`
-        # has it
-        high, above = np.nextafter(top[i], z.dtype.type(np.inf)), 0.0
         left = states
+        if low > np.finfo(z.dtype).min:
+            total, left = _mass_above(row, tops[i], weights, low)
+        wanted = mass[i] * total
+        # `left` values are at or above `low` and have the mass, `right` at or above `high` and have less: the threshold
+        # is in between, and is found among the values there once they are few
+        high, above, right = np.nextafter(top[i], z.dtype.type(np.inf)), 0.0, 0
+        reach = z.dtype.type(REACH / scale)
         sorted_tops = np.sort(tops[i])
         for halving in range(HALVINGS):
+            if left - right <= FEW:
+                break
             if halving < 2:  # the tops of the blocks know best where the large values are
                 pivot = sorted_tops[max(0, blocks - 1 - (blocks // 16 if halving == 0 else blocks // 2))]
-            elif low > -1e30:
+            elif low < top[i] - 2 * reach:  # beyond it weights are next to nothing; for the last of them, larger steps
+                pivot = min(top[i], high) - reach
+                reach *= 2
+            else:
                 pivot = z.dtype.type(0.5 * low + 0.5 * high)
-            else:  # nothing is known below: ever larger steps down
-                pivot = z.dtype.type(high - 16 * (top[i] - high + 1))
             if not (low < pivot < high):
                 if halving < 2:
                     continue
@@ -279,9 +296,7 @@ def nucleus(z, tops, top, temperatures, floors, mass, out):
             if heavy >= wanted:
                 low, left = pivot, count
             else:
-                high, above = pivot, heavy
-            if left <= FEW:
-                break
+                high, above, right = pivot, heavy, count
         count = _gather(row, tops[i], low, high, found)
         if count < 0:  # more equal values than fit: one threshold keeps all of them
             out[i] = low

@@ -9,7 +9,7 @@ import numpy as np
 
 from logitherm._array import Array, namespace, read_only
 from logitherm.kernels import values
-from logitherm.kernels.threads import map_blocks
+from logitherm.kernels.threads import SINGLE_THREAD, map_blocks
 
 FEWEST = 1 << 12  # states of a row below which the reference serves: it takes less time than loading Numba
 
@@ -50,12 +50,15 @@ class Rows:
     def _each(self, name: str, *arrays: np.ndarray) -> None:
         """One kernel on blocks of rows."""
         kernel = getattr(self.kernels, name)
+        values.ran[name] += 1
+        if self.z.size < SINGLE_THREAD:  # a row or two: no time for blocks
+            kernel(self.z, *arrays)
+            return
 
         def work(rows: slice) -> None:
             kernel(self.z[rows], *(array[rows] for array in arrays))
 
         map_blocks(work, *self.z.shape)
-        values.ran[name] += 1
 
     def full(self) -> np.ndarray:
         """Thresholds that keep everything."""
@@ -88,12 +91,8 @@ class Rows:
     def draw(self, temperatures: np.ndarray, floors: np.ndarray, uniform: np.ndarray) -> tuple[np.ndarray, ...]:
         """Token, log p and number of states kept, of softmax(z / T) over z >= floor."""
         rows = len(self.z)
-        token, kept = np.full(rows, -1, np.int64), np.zeros(rows, np.int64)
-        log_partition = np.zeros(rows)
-        self._each("draw", self.tops, self.top, temperatures, floors, uniform, token, log_partition, kept)
-        flat = (temperatures == 0) | (temperatures == math.inf)
-        below = self.z[np.arange(rows), token].astype(np.float64) - self.top
-        log_p = np.where(flat, 0.0, below) / np.where(flat, 1.0, temperatures) - log_partition
+        token, log_p, kept = np.full(rows, -1, np.int64), np.full(rows, math.nan), np.zeros(rows, np.int64)
+        self._each("draw", self.tops, self.top, temperatures, floors, uniform, token, log_p, kept)
         return token, log_p, kept
 
 

@@ -52,6 +52,8 @@ def test_infinite_is_uniform_on_what_is_allowed(route):
     drawn = Pipeline([Temperature(INF)]).sample(z, seed=0, position=0, route=route)
     assert set(drawn.token.tolist()) == {0, 1, 2}
     assert np.allclose(drawn.log_probability, -math.log(3))
+    beyond = Pipeline([Temperature(1e300)]).sample(z.astype(np.float32), seed=0, position=0, route=route)
+    assert beyond.token.tolist() == drawn.token.tolist()
     kept = Pipeline([Temperature(INF), TopP(0.5)]).sample(z, seed=0, position=0, route=route).kept
     assert kept.tolist() == [3] * 300  # all tie, so that no one can be left out
 

@@ -56,6 +56,8 @@ class ShapeError(ValueError):
 
 def per_row(value: Any, rows: int, name: str) -> np.ndarray:
     """One number a row, float64, from a number or an array with one a row."""
+    if type(value) is float or type(value) is int:  # the usual case, fast
+        return np.full(rows, value, dtype=np.float64)
     found = to_numpy(value) if is_array(value) else np.asarray(value)
     if found.dtype.kind not in "iuf" or found.shape not in ((), (rows,)):
         raise ShapeError(f"{name}: must be a number or one a request, shape ({rows},); got {describe(value)}; mend it")

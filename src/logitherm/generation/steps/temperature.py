@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from logitherm._array import Array, as_temperature, namespace, silent
 from logitherm.generation.steps.context import Context, per_row, require
 from logitherm.kernels.reference import over
@@ -35,12 +37,21 @@ class Temperature:
 
     def of(self, logits: Array, context: Context) -> Array:
         """T of every row, in the dtype of the logits."""
+        t, _ = self._checked(logits, context)
+        return as_temperature(t, logits, check=False)
+
+    def numbers(self, logits: np.ndarray, context: Context) -> np.ndarray:
+        """The same as float64, rounded to the dtype of the logits."""
+        with np.errstate(over="ignore"):  # beyond the dtype it is inf
+            return self._checked(logits, context)[1].astype(logits.dtype).astype(np.float64)
+
+    def _checked(self, logits: Array, context: Context) -> tuple[Any, np.ndarray]:
         t = self.temperature
         if hasattr(t, "resolve"):
             t = t.resolve(logits, context.step)
         numbers = per_row(t, logits.shape[0], "temperature")
         require(numbers >= 0, numbers, "temperature", "in [0, inf]", "0 is greedy")
-        return as_temperature(t, logits, check=False)
+        return t, numbers
 
     def __call__(self, logits: Array, context: Context) -> Array:
         top = namespace(logits).max(logits, axis=-1, keepdims=True)
