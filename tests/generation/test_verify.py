@@ -1,7 +1,9 @@
 """The exactness kit: its statistics, what it finds in samplers that are wrong, and our own samplers under it."""
 
 import importlib.util
+import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ bad = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bad)
 
 LEVEL = 1e-6
+ROOT = Path(__file__).parents[2]
 PIPELINES = {
     "cold": Pipeline([Temperature(0.5)]),
     "plain": Pipeline([Temperature(1.0)]),
@@ -120,6 +123,14 @@ def test_tails_of_a_large_vocabulary(temperature, states, draws):
     law = law_of(row, pipeline)
     found = tails(draws_of(pipeline)(row, draws, 0), law, (8, 12, 16, 20) if states == 200_000 else (8, 12, 16, 18))
     assert all(check.run and check.p_value > LEVEL for check in found), "\n".join(c.verdict() for c in found)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.01, math.inf])
+@pytest.mark.parametrize("route", ["kernels", "reference"])
+def test_limits_of_the_temperature(temperature, route):
+    pipeline = Pipeline([Temperature(temperature)])
+    report = verify(draws_of(pipeline, route=route), pipeline, draws=2000, states=1000)
+    assert report.passed, str(report)
 
 
 @pytest.mark.parametrize("vary", ["request", "position", "seed"])
@@ -334,6 +345,21 @@ def test_samplers_that_return_something_else(draw, message):
     with pytest.raises(ValueError, match=message) as caught:
         verify(draw, draws=100, states=1000)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_docs(capsys):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/exactness.md").read_text(), re.DOTALL)
+    exec(compile(program, "docs/exactness.md", "exec"), {})
+    assert "right by all" in capsys.readouterr().out
+
+
+def test_the_table_of_the_docs_is_that_of_the_results():
+    results = json.loads((ROOT / "benchmarks/results/exactness.json").read_text())
+    text = (ROOT / "docs/exactness.md").read_text().split("<!-- exactness -->")[1]
+    for name, entry in results["samplers"].items():
+        assert f"| {name} | {'right' if entry['passed'] else '**wrong**'} |" in text
+        assert not name.startswith("logitherm") or entry["passed"]
 
 
 def test_options_are_checked():
