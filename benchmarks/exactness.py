@@ -108,12 +108,12 @@ def batched(draw_rows: Callable[[np.ndarray, int], Any]) -> Callable[..., np.nda
 
     def draw(logits: np.ndarray, n: int, seed: Any) -> np.ndarray:
         size = max(1, min(n, CHUNK // logits.shape[-1]))
-        found = []
+        found = np.empty(n, np.int64)  # filled in place: small arrays kept between large ones would hold on to memory
         for i, start in enumerate(range(0, n, size)):
             count = min(size, n - start)
             rows = np.repeat(logits[None], count, axis=0) if logits.ndim == 1 else logits[start : start + count]
-            found.append(np.asarray(draw_rows(rows, int(seed) * 1_000_003 + i)))
-        return np.concatenate(found).astype(np.int64)
+            found[start : start + count] = draw_rows(rows, int(seed) * 1_000_003 + i)
+        return found
 
     return draw
 
@@ -202,7 +202,7 @@ def jax_categorical(mode: str) -> Callable[..., np.ndarray]:
     import jax
 
     def one(rows: np.ndarray, seed: int) -> np.ndarray:
-        return np.asarray(jitted(jax.random.key(seed % 2**31), rows))
+        return np.array(jitted(jax.random.key(seed % 2**31), rows))
 
     jitted = jax.jit(lambda key, rows: jax.random.categorical(key, rows, axis=-1, mode=mode))
     return batched(one)
