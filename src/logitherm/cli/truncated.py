@@ -39,7 +39,7 @@ class Choices(click.ParamType):
 
 OPTIONS = (
     click.option(
-        "--choices", type=Choices(), metavar="A,B,...", help="Answers (.jsonl) are multiple choice, of these."
+        "--choices", type=Choices(), metavar="A,B,C", help="Answers (.jsonl) are multiple choice, of these."
     ),
     click.option(
         "--vocabulary",
