@@ -38,9 +38,7 @@ class Choices(click.ParamType):
 
 
 OPTIONS = (
-    click.option(
-        "--choices", type=Choices(), metavar="A,B,C", help="Answers (.jsonl) are multiple choice, of these."
-    ),
+    click.option("--choices", type=Choices(), metavar="A,B,C", help="Answers (.jsonl) are multiple choice, of these."),
     click.option(
         "--vocabulary",
         type=click.IntRange(min=1),
