@@ -95,14 +95,14 @@ class Transcript:
 
     def _release(self, length: int) -> None:
         """Show so many characters of what is held back."""
-        from math import exp
+        from logitherm.kernels import exponential
 
         while self._held and length > 0:
             token, text = self._held[0]
             part, rest = text[:length], text[length:]
             length -= len(part)
             token.text += part
-            self.show(part, exp(token.raw_log_probability))
+            self.show(part, float(exponential(token.raw_log_probability)))
             self._held[0][1] = rest
             if not rest:
                 self._held.pop(0)

@@ -285,9 +285,8 @@ class Typical:
         xp = namespace(logits)
         mass = per_row(self.mass, logits.shape[0], "mass")
         require((mass > 0) & (mass <= 1), mass, "mass", "in (0, 1]", "0.9 to 0.95 is usual")
-        log_p = log_softmax(logits)
+        log_p, probability = log_softmax(logits), softmax(logits)
         allowed = log_p > -math.inf
-        probability = xp.exp(log_p)
         distance = xp.abs(xp.where(allowed, -log_p, xp.full_like(log_p, math.inf)) - entropy(logits)[:, None])
         order = xp.argsort(distance, axis=-1)
         p = xp.take_along_axis(probability, order, axis=-1)
