@@ -2,9 +2,10 @@
 
     python benchmarks/sampling.py [--threads 2] [--rounds 7] [--rows 64 1] [--states 128256] [--out results.json]
 
-Every entry runs once to warm up, then in turn with the others, `rounds` times; the median is what counts, and as a
-ratio to one `np.max` of the same logits: machines differ and are shared. The last part is a decoding step of a small
-GPT-2 of random weights and the share of it that sampling takes. `python benchmarks/table.py` writes the README's table.
+Every entry runs once to warm up, then several times in a row in turn with the others, `rounds` times; the median of
+all is what counts, and as a ratio to one `np.max` of the same logits: machines differ and are shared. The last part is
+a decoding step of a small GPT-2 of random weights and the share of it that sampling takes. `python benchmarks/table.py`
+writes the README's table.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def main() -> None:
     results: dict[str, Any] = {"threads": options.threads, "rounds": options.rounds, "cases": {}}
     for rows in options.rows:
         z = 3 * np.random.default_rng(0).standard_normal((rows, options.states), dtype=np.float32)
-        repeat = 1 if rows > 1 else 20  # calls a round: what takes microseconds is timed many times
+        repeat = 5 if rows > 1 else 20
         seconds = measure({"np.max": lambda z=z: z.max(), **samplers(z)}, options.rounds, repeat)
         results["cases"][f"{rows} x {options.states}"] = seconds
         show(f"{rows} x {options.states}", seconds)
@@ -119,16 +120,16 @@ def decoding(rounds: int) -> dict[str, Any]:
 
 
 def measure(entries: dict[str, Entry], rounds: int, repeat: int) -> dict[str, dict[str, float]]:
-    """Median and least seconds of a call of every entry; the entries take turns."""
+    """Median and least seconds of a call of every entry; the entries take turns of `repeat` calls."""
     seconds: dict[str, list[float]] = {name: [] for name in entries}
     for entry in entries.values():
         entry()
     for _ in range(rounds):
         for name, entry in entries.items():
-            start = time.perf_counter()
             for _ in range(repeat):
+                start = time.perf_counter()
                 entry()
-            seconds[name].append((time.perf_counter() - start) / repeat)
+                seconds[name].append(time.perf_counter() - start)
     return {name: {"seconds": statistics.median(s), "least": min(s)} for name, s in seconds.items()}
 
 

@@ -97,7 +97,7 @@ def to_numpy(x: Any) -> np.ndarray:
         torch = sys.modules["torch"]
         return (x.float() if x.dtype == torch.bfloat16 else x).cpu().numpy()
     x = np.asarray(x)
-    return x.astype(np.float32) if x.dtype.name == "bfloat16" else x
+    return x.astype(np.float32) if x.dtype.kind == "V" and x.dtype.name == "bfloat16" else x
 
 
 def like(values: Any, x: Any) -> Any:

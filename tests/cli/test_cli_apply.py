@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from logitherm.calibration import GroupTemperatureScaling, PlattScaling, TemperatureScaling
+from logitherm.calibration import GroupTemperatureScaling, PlattScaling, TemperatureScaling, check_drift
+from logitherm.metrics import nll
 
 
 @pytest.fixture
@@ -91,6 +92,23 @@ def test_without_groups_or_of_others_rows_get_the_common_temperature_and_that_is
     warned = command("apply", grouped, files.test, *arguments, files / "other.txt").stderr
     assert "200 of 400 rows are of groups that it was not fitted to" in warned
     assert "without these all rows" in command("evaluate", files.test, "--calibrator", grouped).stderr
+
+
+def test_scores_and_the_check_know_groups_too(files, command, as_json, grouped):
+    groups = ("--groups", files / "groups.txt")
+    assert "needs --calibrator" in command("evaluate", files.test, *groups, code=2).stderr
+    names = (files / "groups.txt").read_text().split()
+    fitted, data = GroupTemperatureScaling.load(grouped), np.load(files.test)
+    scored = as_json("evaluate", files.test, "--calibrator", grouped, *groups)
+    assert scored["nll"] == pytest.approx(nll(fitted.transform(data["logits"], names), data["labels"]), rel=1e-6)
+    found = as_json("check", grouped, files.test, *groups)
+    expected = check_drift(fitted, data["logits"], data["labels"], groups=names)
+    assert found["temperature"] == pytest.approx(expected.temperature)
+    assert found["temperature"] != pytest.approx(as_json("check", grouped, files.test)["temperature"])
+    with pytest.raises(TypeError, match="groups: must be for a GroupTemperatureScaling"):
+        check_drift(
+            TemperatureScaling().fit(data["logits"], data["labels"]), data["logits"], data["labels"], groups=names
+        )
 
 
 def test_groups_that_do_not_fit_are_refused(files, command, grouped, calibrator):

@@ -406,6 +406,11 @@ def test_a_temperature_for_every_group(files, command, as_json):
     assert tested["after"]["nll"] == pytest.approx(nll(scaled, files.test_labels), rel=1e-6)
     assert fitted.provenance_["method"] == "group"
     assert not any("fits one for each" in line for line in tested["verdict"])
+    each = [(found["group"], found["temperature"], *found["interval"]) for found in tested["groups"]]
+    assert [(group, t) for group, t, _, _ in each] == list(enumerate(fitted.temperatures_))
+    assert all(low < t < high for _, t, low, high in each)
+    out = command("calibrate", val, *groups).stdout
+    assert "Common T = " in out and f"{each[1][1]:.1f}" in out.split("Group")[1]
 
 
 def test_groups_and_their_method_belong_together(files, command):

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -51,15 +52,26 @@ def test_zero_is_greedy_and_so_is_one_token(as_json, model):
 
 def test_every_knob_is_a_step(as_json, model):
     knobs = "--repetition-penalty 1.2 --presence-penalty 0.5 --frequency-penalty 0.1 --top-n-sigma 3 --top-k 50 "
-    knobs += "--top-p 0.9 --min-p 0.01 --typical 0.95 --target-entropy 1.5"
+    knobs += "--top-p 0.9 --min-p 0.01 --typical 0.95 --target-entropy 1.5 --dry 0.8,1.75 --epsilon 1e-4 --eta 1e-4 "
+    knobs += "--top-h 0.9 --p-less --xtc 0.1,0.2 --mirostat 5"
     found = as_json("generate", model, PROMPT, "--max-tokens", 3, *knobs.split())["pipeline"]
     order = [
         "RepetitionPenalty(1.2)",
         "PresencePenalty(0.5)",
         "FrequencyPenalty(0.1)",
+        "DRY(0.8)",
         "Temperature(SetPoint(entropy=1.5",
     ]
-    order += ["TopNSigma(3.0)", "TopK(50)", "TopP(0.9)", "MinP(0.01)", "Typical(0.95)"]
+    order += [
+        "TopNSigma(3.0)",
+        "TopK(50)",
+        "TopP(0.9)",
+        "MinP(0.01)",
+        "Typical(0.95)",
+        "Epsilon(0.0001)",
+        "Eta(0.0001)",
+    ]
+    order += ["TopH(0.9)", "PLess()", "XTC(0.1, threshold=0.2)", "Mirostat(5)"]
     places = [found.index(step) for step in order]
     assert places == sorted(places)
 
@@ -84,12 +96,41 @@ def test_a_calibrator_lies_under_the_temperature(as_json, model, tmp_path, comma
 def test_a_preset_has_its_own_names_and_defaults(as_json, command, model):
     found = as_json("generate", model, PROMPT, "--max-tokens", 2, "--preset", "llama.cpp", "--repetition-penalty", 1.1)
     assert "RepetitionPenalty(1.1" in found["pipeline"] and "MinP(0.05), Temperature(0.8)" in found["pipeline"]
+    knobs = ("--dry", "0.8,2,3", "--xtc", "0.1")
+    found = as_json("generate", model, PROMPT, "--max-tokens", 2, "--preset", "llama.cpp", *knobs)["pipeline"]
+    assert "DRY(0.8, base=2, allowed=3" in found and "XTC(0.1)" in found
     wrong = command("generate", model, PROMPT, "--preset", "vllm", "--typical", 0.9, code=2)
     assert "--typical is not among what vllm has" in wrong.stderr
 
 
-def test_edt(as_json, model):
-    assert "EDT(" in as_json("generate", model, PROMPT, "--max-tokens", 2, "--edt", "0.8,1.5")["pipeline"]
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("--edt", "0.8,1.5", "EDT("),
+        ("--dynamic-temperature", "0.5,1.5", "DynamicTemperature("),
+        ("--surprise-rate", "1.2", "SurpriseRate(nats=1.2)"),
+    ],
+)
+def test_thermostats(as_json, model, option, value, text):
+    assert text in as_json("generate", model, PROMPT, "--max-tokens", 2, option, value)["pipeline"]
+
+
+def test_a_message_in_the_models_own_format(as_json, command, model, tmp_path):
+    from transformers import AutoTokenizer
+
+    assert (
+        "--chat: must be for a tokenizer with a chat template"
+        in command("generate", model, PROMPT, "--chat", code=1).stderr
+    )
+    shutil.copytree(model, tmp_path / "chat")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = "{% for m in messages %}A {{ m['content'] }} is{% endfor %}"
+    tokenizer.save_pretrained(tmp_path / "chat")
+    chat = as_json("generate", tmp_path / "chat", "temperature", "--chat", "--max-tokens", 8)
+    assert (
+        chat["prompt"] == "temperature"
+        and chat["text"] == as_json("generate", model, PROMPT, "--max-tokens", 8)["text"]
+    )
 
 
 def test_a_stop_string_and_what_follows_are_not_text(as_json, command, model):
@@ -105,7 +146,7 @@ def test_a_stop_string_and_what_follows_are_not_text(as_json, command, model):
     ("arguments", "code", "message"),
     [
         (["--temperature", "1", "--target-entropy", "1"], 2, "--temperature and --target-entropy exclude each other"),
-        (["--edt", "1"], 2, "must be two numbers with a comma between them"),
+        (["--edt", "1"], 2, "must be 2 numbers with commas between them"),
         (["--stop", ""], 2, "--stop must not be empty"),
         (["--max-tokens", "300"], 1, "--max-tokens: must be at most 25"),
         (["--top-k", "0"], 1, "k: must be a whole number of at least 1"),

@@ -18,6 +18,7 @@ from logitherm.gibbs import softmax
 from logitherm.kernels import exponential
 from logitherm.kernels.likelihood import Observed
 from logitherm.thermometer import fit_temperature
+from logitherm.thermometer.intervals import around
 from logitherm.thermometer.prior import most_probable
 from logitherm.thermometer.sources import ArraySource
 
@@ -43,7 +44,7 @@ class GroupTemperatureScaling(Calibrator):
     groups_ : array
         The groups of the fit, sorted.
     temperatures_, errors_ : array, shape (groups,)
-        T of every group, and the standard error of log T under the prior.
+        T of every group, and the standard error of log T under the prior; `intervals_` (groups, 2) follows from both.
     temperature_ : float
         The common T.
     deviation_ : float
@@ -133,6 +134,12 @@ class GroupTemperatureScaling(Calibrator):
                     self.temperatures_[g], self.errors_[g] = most_probable(source, self.temperature_, self.deviation_)
                 drawn = (self.errors_[g] / self.deviation_) ** 2  # share of the common T in that of the group
                 self.errors_[g] = math.sqrt(self.errors_[g] ** 2 + drawn**2 * shared)
+
+    @property
+    def intervals_(self) -> np.ndarray:
+        """95 % intervals of the groups' temperatures, shape (groups, 2)."""
+        check_is_fitted(self)
+        return np.array([around(t, error, 0.95) for t, error in zip(self.temperatures_, self.errors_)])
 
     def transform(self, logits: Any, groups: Any = None) -> Array:
         """logits / T of each row's group; the common T without groups, and for groups that were not in the fit."""

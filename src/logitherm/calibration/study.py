@@ -108,6 +108,7 @@ class CalibrationStudy:
         plain["n_scored"] = self.n_scored
         plain["association"] = self.association.to_dict()
         plain["prior"] = self._prior()
+        plain["groups"] = self._groups()
         for side in ("before", "after"):
             scores = getattr(self, side).to_dict()
             named = {k: v for k, v in scores.items() if isinstance(v, dict)}
@@ -122,6 +123,13 @@ class CalibrationStudy:
         alone = self.alone.to_dict()
         values = {"centre": self.prior[0], "deviation": self.prior[1]}
         return values | {"without": {name: alone[name] for name in ("temperature", "interval", "at_bound")}}
+
+    def _groups(self) -> list[dict[str, Any]] | None:
+        if not isinstance(self.calibrator, GroupTemperatureScaling):
+            return None
+        fitted = self.calibrator
+        found = zip(fitted.groups_.tolist(), fitted.temperatures_.tolist(), fitted.intervals_.tolist())
+        return [{"group": group, "temperature": t, "interval": ends} for group, t, ends in found]
 
     def _enough(self) -> dict[str, Any]:
         return {

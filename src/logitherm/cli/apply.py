@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from logitherm.cli import options, truncated
 from logitherm.cli.files import (
     described,
+    groups_for,
     load,
     remark,
     remark_bound,
     remark_groups,
     require_classes,
     require_writable,
+    through,
 )
 from logitherm.cli.output import console, progress, reports_errors
 
@@ -29,12 +30,7 @@ from logitherm.cli.output import console, progress, reports_errors
 @click.argument("logits", type=options.FILE)
 @click.option("-o", "--output", type=options.FILE, metavar="PROBS.npz", required=True, help="Where to write them.")
 @options.options(
-    click.option(
-        "--groups",
-        type=options.FILE,
-        metavar="FILE",
-        help="The group of every row (.npy, or .txt with one a line), for a calibrator of --method group.",
-    ),
+    options.groups,
     options.probabilities,
     options.force,
 )
@@ -62,28 +58,16 @@ def command(
         tell(f"reading {logits.name}")
         data = read_logits(logits, probabilities=probabilities, need_labels=False)
         require_classes(fitted, data.classes, logits)
-        of_rows = None if groups is None else _groups_for(fitted, groups, data.n)
+        of_rows = groups_for(fitted, groups, data.n)
         tell("applying")
-        found = fitted.predict_proba(data.logits, *([] if of_rows is None else [of_rows]))
+        found = through(fitted.predict_proba, data.logits, of_rows)
         tell(f"writing {output.name}")
         write_npz(output, {"probabilities": found}, force=force)
     remark(data)
     remark_bound(calibrator, getattr(fitted, "at_bound_", None))
-    remark_groups(calibrator, fitted, of_rows, "; pass --groups FILE")
+    remark_groups(calibrator, fitted, of_rows)
     console(stderr=True).print(
         f"{output}: {data.n} rows of {data.classes} probabilities by {described(fitted)}",
         markup=False,
         soft_wrap=True,
     )
-
-
-def _groups_for(fitted: Any, path: Path, rows: int) -> Any:
-    """The groups in a file, for a calibrator that has such."""
-    from logitherm.calibration import GroupTemperatureScaling
-    from logitherm.io import InputError, read_groups
-
-    if not isinstance(fitted, GroupTemperatureScaling):
-        raise InputError(
-            f"{path}: must be for a calibrator of groups; got {described(fitted)}, which knows none; leave --groups out"
-        )
-    return read_groups(path, rows)

@@ -223,6 +223,9 @@ def show(study: Any, data: list[LogitData], choices: Choices, written: list[tupl
     out.print(
         tables.footnote(f"Fit: {about(data[0], study.fit.n)}. Scores: {scored_on}, Wilson and bootstrap intervals.")
     )
+    if study.method == "group" and study.fit.at_bound is None:
+        out.print()
+        out.print(tables.group_table(study.calibrator))
     if study.selection is not None and choices.method == "auto":
         out.print()
         out.print(tables.selection_table(study.selection))

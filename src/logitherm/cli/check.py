@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.files import about, load, read, remark, remark_groups, require_classes, require_possible
+from logitherm.cli.files import about, groups_for, load, read, remark, remark_groups, require_classes, require_possible
 from logitherm.cli.output import console, print_json, progress, reports_errors, warn
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ DRIFTED = 3  # exit code, where it is asked for
 @click.argument("new_logits", type=options.FILE)
 @options.options(
     options.labels,
+    options.groups,
     options.probabilities,
     options.zero_labels,
     click.option(
@@ -54,6 +55,7 @@ def command(
     calibrator: Path,
     new_logits: Path,
     labels: Path | None,
+    groups: Path | None,
     probabilities: bool,
     zero_labels: str,
     tolerance: float,
@@ -76,12 +78,19 @@ def command(
         require_classes(fitted, data.classes, new_logits)
         if zero_labels == "raise":
             require_possible([data])
+        of_rows = groups_for(fitted, groups, data.n)
         tell("checking")
         found = check_drift(
-            fitted, data.logits, data.labels, tolerance=tolerance, run_length=run_length, zero_labels=zero_labels
+            fitted,
+            data.logits,
+            data.labels,
+            groups=of_rows,
+            tolerance=tolerance,
+            run_length=run_length,
+            zero_labels=zero_labels,
         )
     remark(data, "those rows are left out")
-    remark_groups(calibrator, fitted)
+    remark_groups(calibrator, fitted, of_rows)
     if found.n < FEW:
         warn(f"{data.source}: {found.n} rows hardly tell how large their own error is; label at least {FEW}")
     if as_json:

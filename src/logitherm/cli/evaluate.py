@@ -8,7 +8,18 @@ from typing import Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.files import about, described, load, read, remark, remark_bound, remark_groups, require_classes
+from logitherm.cli.files import (
+    about,
+    described,
+    groups_for,
+    load,
+    read,
+    remark,
+    remark_bound,
+    remark_groups,
+    require_classes,
+    through,
+)
 from logitherm.cli.output import console, print_json, progress, reports_errors
 
 
@@ -23,6 +34,7 @@ from logitherm.cli.output import console, print_json, progress, reports_errors
         metavar="SHARE",
         help="Say below which confidence to defer so that this share of the accepted answers is right.",
     ),
+    options.groups,
     options.probabilities,
     options.bins,
     options.seed,
@@ -34,6 +46,7 @@ def command(
     labels: Path | None,
     calibrator: Path | None,
     precision: float | None,
+    groups: Path | None,
     probabilities: bool,
     bins: int,
     seed: int,
@@ -43,6 +56,9 @@ def command(
     from logitherm.metrics import defer_below
     from logitherm.metrics import evaluate as score
 
+    if groups is not None and calibrator is None:
+        raise click.UsageError("--groups needs --calibrator, the calibrator of --method group that they are for.")
+    of_rows = None
     with progress() as tell:
         fitted = None if calibrator is None else load(calibrator, tell)
         data = read(logits, labels, probabilities, tell)
@@ -50,13 +66,14 @@ def command(
         scored_logits = [data.logits]
         if fitted is not None:
             require_classes(fitted, data.classes, logits)
-            scored_logits.append(fitted.transform(data.logits))
+            of_rows = groups_for(fitted, groups, data.n)
+            scored_logits.append(through(fitted.transform, data.logits, of_rows))
         scores = [score(z, data.labels, bins=bins, seed=seed) for z in scored_logits]
         rules = [] if precision is None else [defer_below(z, data.labels, precision=precision) for z in scored_logits]
     remark(data, "the NLL is infinite")
     if calibrator is not None and fitted is not None:
         remark_bound(calibrator, getattr(fitted, "at_bound_", None))
-        remark_groups(calibrator, fitted)
+        remark_groups(calibrator, fitted, of_rows)
     if as_json:
         print_json(
             {

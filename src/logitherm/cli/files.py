@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,25 @@ def require_classes(fitted: Any, classes: int, path: Path) -> None:
         )
 
 
+def groups_for(fitted: Any, path: Path | None, rows: int) -> Any:
+    """The groups in a file, for a calibrator that has such; None without a file."""
+    from logitherm.calibration import GroupTemperatureScaling
+    from logitherm.io import InputError, read_groups
+
+    if path is None:
+        return None
+    if not isinstance(fitted, GroupTemperatureScaling):
+        raise InputError(
+            f"{path}: must be for a calibrator of groups; got {described(fitted)}, which knows none; leave --groups out"
+        )
+    return read_groups(path, rows)
+
+
+def through(step: Callable[..., Any], logits: Any, groups: Any) -> Any:
+    """What a calibrator makes of logits; only one of groups takes these."""
+    return step(logits) if groups is None else step(logits, groups)
+
+
 def require_possible(data: list[LogitData]) -> None:
     """Refuse labels of probability zero here, where the file is known."""
     from logitherm.io import InputError
@@ -90,7 +109,7 @@ def remark_bound(path: Path, bound: str | None) -> None:
         warn(f"{path}: the calibrator is at {where}, not one to ship; fit it on other or more held-out rows")
 
 
-def remark_groups(path: Path, fitted: Any, groups: Any = None, remedy: str = "") -> None:
+def remark_groups(path: Path, fitted: Any, groups: Any = None) -> None:
     """Rows to which a calibrator of groups gives the temperature that all have in common."""
     from logitherm.calibration import GroupTemperatureScaling
 
@@ -98,7 +117,10 @@ def remark_groups(path: Path, fitted: Any, groups: Any = None, remedy: str = "")
         return
     common = f"get the common temperature, T = {fitted.temperature_:.3g}"
     if groups is None:
-        warn(f"{path}: is a calibrator of {len(fitted.groups_)} groups; without these all rows {common}{remedy}")
+        warn(
+            f"{path}: is a calibrator of {len(fitted.groups_)} groups; without these all rows {common}; pass "
+            "--groups FILE"
+        )
         return
     known = set(fitted.groups_.tolist())
     unknown = sum(group not in known for group in groups.tolist())

@@ -24,16 +24,22 @@ SAVE = "name a folder with what model.save_pretrained and tokenizer.save_pretrai
 
 
 class Numbers(click.ParamType):
-    """Two numbers with a comma between them."""
+    """Numbers with commas between them, whole ones as such; the last of them have defaults."""
 
     name = "numbers"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+    def __init__(self, least: int, most: int) -> None:
+        self.least, self.most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         try:
-            first, second = (float(part) for part in value.split(","))
+            found = tuple(int(part) if part.strip().isdigit() else float(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} must be two numbers with a comma between them, like 1,0.5.", param, ctx)
-        return first, second
+            found = ()
+        if not self.least <= len(found) <= self.most:
+            many = f"{self.least}" if self.least == self.most else f"{self.least} to {self.most}"
+            self.fail(f"{value!r} must be {many} numbers with commas between them, like 1,0.5.", param, ctx)
+        return found
 
 
 def _number(name: str, text: str, kind: Any = float, metavar: str = "X") -> Any:
@@ -52,7 +58,9 @@ def _number(name: str, text: str, kind: Any = float, metavar: str = "X") -> Any:
     _number(
         "target-entropy", "In place of T: the T of every token at which the entropy is so many nats.", metavar="NATS"
     ),
-    _number("edt", "In place of T: T0 * 0.8^(THETA / entropy), token by token.", Numbers(), "T0,THETA"),
+    _number("surprise-rate", "In place of T: that at which a token surprises by so many nats.", metavar="NATS"),
+    _number("edt", "In place of T: T0 * 0.8^(THETA / entropy), token by token.", Numbers(2, 2), "T0,THETA"),
+    _number("dynamic-temperature", "In place of T: from LOW to HIGH with the entropy.", Numbers(2, 3), "LOW,HIGH"),
     click.option(
         "--calibrator",
         type=options.FILE,
@@ -65,25 +73,46 @@ def _number(name: str, text: str, kind: Any = float, metavar: str = "X") -> Any:
     _number("min-p", "Tokens at least P times as probable as the first.", metavar="P"),
     _number("typical", "Tokens of typical surprise, of this mass.", metavar="P"),
     _number("top-n-sigma", "Logits within N deviations of the first.", metavar="N"),
+    _number("epsilon", "Tokens of at least this probability.", metavar="P"),
+    _number("eta", "The same, and fewer of them where the model is sure.", metavar="P"),
+    _number("top-h", "The most probable tokens of this share of the entropy.", metavar="SHARE"),
+    click.option(
+        "--p-less",
+        is_flag=True,
+        callback=lambda context, option, asked: () if asked else None,  # a step without a number
+        help="Tokens as probable as two draws are to agree.",
+    ),
+    _number("xtc", "With this probability exclude all above a threshold but the last.", Numbers(1, 2), "P[,THRESHOLD]"),
+    _number("mirostat", "Mirostat 2, last: TAU bits of surprise a token, learning at ETA.", Numbers(1, 2), "TAU[,ETA]"),
     _number("repetition-penalty", "Of tokens so far, the prompt's too; 1 is none."),
     _number("presence-penalty", "Off the logits of tokens that were generated; 0 is none."),
     _number("frequency-penalty", "The same, for every time that they were."),
+    _number("dry", "Do not repeat: off what would prolong a repetition.", Numbers(1, 3), "MULTIPLIER[,BASE[,ALLOWED]]"),
     options.seed,
     click.option(
         "--max-tokens", type=click.IntRange(min=1), metavar="N", default=100, show_default=True, help="At most so many."
     ),
     click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; may be given several times."),
+    click.option("--chat", is_flag=True, help="PROMPT is a message to the model, in its own chat format."),
     click.option("--color", is_flag=True, help="Shade tokens by how much they surprise the model."),
     options.as_json,
 )
 @reports_errors
 def command(
-    model: str, prompt: str, seed: int, max_tokens: int, stop: tuple[str, ...], color: bool, as_json: bool, **knobs: Any
+    model: str,
+    prompt: str,
+    seed: int,
+    max_tokens: int,
+    stop: tuple[str, ...],
+    chat: bool,
+    color: bool,
+    as_json: bool,
+    **knobs: Any,
 ) -> None:
     """Continue PROMPT with MODEL, a folder or a name that transformers knows; PROMPT may be - for standard input.
 
-    Steps run in the order: penalties, --calibrator, temperature, --top-n-sigma, --top-k, --top-p, --min-p, --typical.
-    With --preset it is the engine's. The same command draws the same text: another --seed draws another.
+    Steps run in the order: penalties, --calibrator, temperature, truncations as listed below, top-n-sigma first; with
+    --preset in the engine's. The same command draws the same text: another --seed draws another.
     """
     asked = Knobs(**knobs)
     if any(not each for each in stop):
@@ -93,7 +122,7 @@ def command(
         tell(f"loading {model}")
         network, tokenizer = _load(model)
         pipeline = pipeline_of(asked, int(network.config.get_text_config().vocab_size))
-        inputs = _inputs(tokenizer, prompt, network, max_tokens)
+        inputs = _inputs(tokenizer, prompt, network, max_tokens, chat)
     screen = None if as_json else Screen(console(), color=color)
     ends = _ends(network)
     transcript = Transcript(
@@ -143,12 +172,17 @@ def _load(name: str) -> tuple[Any, Any]:
     return network.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
-def _inputs(tokenizer: Any, prompt: str, network: Any, max_tokens: int) -> dict[str, Any]:
+def _inputs(tokenizer: Any, prompt: str, network: Any, max_tokens: int, chat: bool) -> dict[str, Any]:
     import torch
 
     from logitherm.io import InputError
 
-    tokens = tokenizer(prompt)["input_ids"]
+    if chat and not tokenizer.chat_template:
+        raise InputError("--chat: must be for a tokenizer with a chat template; got one without; leave it out")
+    if chat:
+        message = [{"role": "user", "content": prompt}]
+        prompt = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+    tokens = tokenizer(prompt, add_special_tokens=not chat)["input_ids"]  # which the template has
     if not tokens:
         start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         if start is None:

@@ -35,6 +35,12 @@ probabilities = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else.")
 force = click.option("--force", is_flag=True, help="Replace files that exist.")
+groups = click.option(
+    "--groups",
+    type=FILE,
+    metavar="FILE",
+    help="The group of every row (.npy, or .txt with one a line), for a calibrator of --method group.",
+)
 # A thousand bins are finer than any sample; millions of them times the replicates would not fit in memory.
 bins = click.option(
     "--bins", type=click.IntRange(1, 1000), metavar="N", default=15, show_default=True, help="Bins of the ECE."

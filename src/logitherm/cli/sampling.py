@@ -13,21 +13,36 @@ if TYPE_CHECKING:
     from logitherm.generation import Pipeline
 
 PRESETS = ("hf", "vllm", "sglang", "llama.cpp")
-# What an engine calls an option, where it is not its own name.
-ALIASES = {"typical": ("typical_p",), "repetition_penalty": ("repeat_penalty",)}
+# What an engine calls an option, where it is not its own name; each number of it where it has several.
+ALIASES = {
+    "typical": ("typical_p",),
+    "epsilon": ("epsilon_cutoff",),
+    "eta": ("eta_cutoff",),
+    "repetition_penalty": ("repeat_penalty",),
+    "dry": ("dry_multiplier", "dry_base", "dry_allowed_length"),
+    "xtc": ("xtc_probability", "xtc_threshold"),
+}
 # In this order where there is no preset: the temperature before what is truncated.
+PENALTIES = {
+    "repetition_penalty": "RepetitionPenalty",
+    "presence_penalty": "PresencePenalty",
+    "frequency_penalty": "FrequencyPenalty",
+    "dry": "DRY",
+}
 STEPS = {
     "top_n_sigma": "TopNSigma",
     "top_k": "TopK",
     "top_p": "TopP",
     "min_p": "MinP",
     "typical": "Typical",
+    "epsilon": "Epsilon",
+    "eta": "Eta",
+    "top_h": "TopH",
+    "p_less": "PLess",
+    "xtc": "XTC",
+    "mirostat": "Mirostat",
 }
-PENALTIES = {
-    "repetition_penalty": "RepetitionPenalty",
-    "presence_penalty": "PresencePenalty",
-    "frequency_penalty": "FrequencyPenalty",
-}
+THERMOSTATS = {"edt": "EDT", "dynamic_temperature": "DynamicTemperature", "surprise_rate": "SurpriseRate"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,9 @@ class Knobs:
 
     temperature: float | None = None
     target_entropy: float | None = None
-    edt: tuple[float, float] | None = None
+    edt: tuple[float, ...] | None = None
+    dynamic_temperature: tuple[float, ...] | None = None
+    surprise_rate: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
@@ -45,6 +62,13 @@ class Knobs:
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    dry: tuple[float, ...] | None = None
+    epsilon: float | None = None
+    eta: float | None = None
+    top_h: float | None = None
+    p_less: tuple[()] | None = None
+    xtc: tuple[float, ...] | None = None
+    mirostat: tuple[float, ...] | None = None
     preset: str | None = None
     calibrator: Path | None = None
 
@@ -61,10 +85,10 @@ def pipeline_of(knobs: Knobs, vocabulary: int) -> Pipeline:
     if knobs.preset is not None:
         steps = list(_preset(knobs.preset, given, temperature).steps)
     else:
-        steps = [getattr(generation, kind)(given[name]) for name, kind in PENALTIES.items() if name in given]
+        steps = [_made(kind, given[name]) for name, kind in PENALTIES.items() if name in given]
         if temperature is not None:
             steps.append(generation.Temperature(temperature))
-        steps += [getattr(generation, kind)(given[name]) for name, kind in STEPS.items() if name in given]
+        steps += [_made(kind, given[name]) for name, kind in STEPS.items() if name in given]
     if knobs.calibrator is not None:
         base = generation.Temperature(_base(knobs.calibrator, vocabulary))
         first = next((i for i, step in enumerate(steps) if not step.needs_history), len(steps))
@@ -75,6 +99,13 @@ def pipeline_of(knobs: Knobs, vocabulary: int) -> Pipeline:
     return pipeline
 
 
+def _made(kind: str, value: Any) -> Any:
+    """A step or a thermostat of one number, or of several."""
+    from logitherm import generation
+
+    return getattr(generation, kind)(*(value if isinstance(value, tuple) else (value,)))
+
+
 def written(pipeline: Pipeline) -> str:
     """The pipeline as it is called in Python, without the remark on how it runs."""
     return repr(pipeline).split("  # CPU")[0]
@@ -82,7 +113,7 @@ def written(pipeline: Pipeline) -> str:
 
 def _temperature(knobs: Knobs) -> Any:
     """A number or a thermostat; None where nothing is said of it."""
-    names = ("temperature", "target_entropy", "edt")
+    names = ("temperature", "target_entropy", *THERMOSTATS)
     given = [name for name in names if getattr(knobs, name) is not None]
     if len(given) > 1:
         raise click.UsageError(" and ".join(f"--{n.replace('_', '-')}" for n in given) + " exclude each other.")
@@ -90,10 +121,9 @@ def _temperature(knobs: Knobs) -> Any:
         from logitherm.thermostat import SetPoint
 
         return SetPoint(entropy=knobs.target_entropy)
-    if knobs.edt is not None:
-        from logitherm.generation import EDT
-
-        return EDT(*knobs.edt)
+    for name, kind in THERMOSTATS.items():
+        if getattr(knobs, name) is not None:
+            return _made(kind, getattr(knobs, name))
     return knobs.temperature
 
 
@@ -104,10 +134,10 @@ def _preset(name: str, given: dict[str, Any], temperature: Any) -> Pipeline:
     known = inspect.signature(make).parameters
     settings: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
     for option, value in given.items():
-        theirs = next((n for n in (option, *ALIASES.get(option, ())) if n in known), None)
-        if theirs is None:
+        theirs = [n for n in (option, *ALIASES.get(option, ())) if n in known]
+        if not theirs:
             raise click.UsageError(f"--{option.replace('_', '-')} is not among what {name} has; leave one of them out.")
-        settings[theirs] = value
+        settings |= zip(theirs, value if isinstance(value, tuple) else (value,))
     made: Pipeline = make(**settings)
     return made
 

@@ -88,6 +88,30 @@ def temperature_table(fit: Any, prior: tuple[float, float] | None = None) -> Ren
     return table
 
 
+def group_table(scaling: Any, most: int = 20) -> RenderableType:
+    """T of every group with its interval; of many groups those farthest from the common T."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 2), pad_edge=False, show_edge=False)
+    table.add_column("Group", overflow="fold")
+    for title in ("T", "95 % interval"):
+        table.add_column(title, justify="right", no_wrap=True)
+    rows = list(zip(scaling.groups_.tolist(), scaling.temperatures_.tolist(), scaling.intervals_.tolist()))
+    farthest = sorted(rows, key=lambda row: -abs(math.log(row[1] / scaling.temperature_))) if len(rows) > most else rows
+    for group, t, (low, high) in sorted(farthest[:most], key=lambda row: row[1]):
+        decimals = decimals_of(low, high)
+        table.add_row(
+            str(group), f"[bold]{number(t, decimals)}[/]", f"{number(low, decimals)} to {number(high, decimals)}"
+        )
+    more = f", and {len(rows) - most} more that are closer to it" if len(rows) > most else ""
+    common = f"Common T = {number(scaling.temperature_)}; log T differs by {number(scaling.deviation_)} between groups"
+    test = "" if scaling.p_value_ is None else f" ({chance(scaling.p_value_)})"
+    return Group(Padding(table, (0, 0, 0, 2)), footnote(f"{common}{test}{more}."))
+
+
 def score_table(columns: Sequence[tuple[str, Any]]) -> RenderableType:
     """Evaluations side by side, each value with its interval."""
     from rich.box import SIMPLE_HEAD

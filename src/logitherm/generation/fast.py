@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from logitherm.generation.noise import DRAW
+from logitherm.generation.requests import require_rows
 from logitherm.generation.steps import Context, MinP, Step, Temperature, TopK, TopP
-from logitherm.kernels.sampling import Rows, inverse_cdf
+from logitherm.kernels.sampling import MIN_P, TEMPERATURE, TOP_K, TOP_P, Sampled, inverse_cdf, sample
 
 TRUNCATIONS = (TopK, TopP, MinP)
 
@@ -60,50 +61,41 @@ def _is_told(steps: Sequence[Step], i: int) -> bool:
     return type(step) in TRUNCATIONS
 
 
-def run(rows: Rows, told: Sequence[Step], after: Sequence[Step], context: Context) -> Outcome:
-    """Draw one token a row."""
-    z = rows.z
-    temperatures, floors = np.ones(len(z)), rows.full()
-    for step in told:
-        if isinstance(step, Temperature):
-            t = step.numbers(z, context)
-            temperatures = t if step is told[0] else _times(temperatures, t)
-        elif isinstance(step, TopK):
-            least = np.maximum(floors, rows.kth(step.count(*z.shape)))
-            floors = np.where(temperatures == math.inf, floors, least)  # there all that is left ties
-        elif isinstance(step, TopP):
-            floors = rows.nucleus(temperatures, floors, step.mass(len(z)))
-        elif isinstance(step, MinP):
-            gap = np.where(np.isfinite(temperatures), temperatures * step.gap(len(z)), math.inf)
-            floors = np.maximum(floors, (rows.top - gap).astype(z.dtype))
+def run(z: np.ndarray, told: Sequence[Step], after: Sequence[Step], context: Context) -> Outcome:
+    """Draw one token a row; -1 where a row is no law."""
+    steps = [_number(step, z, context) for step in told]
+    found = sample(z, steps, None if after else context.uniform(DRAW))
+    if not np.isfinite(found.top).all():
+        require_rows(z)
     if after:
-        return _on_what_is_left(rows, temperatures, floors, after, context)
-    token, log_p, kept = rows.draw(temperatures, floors, context.uniform(DRAW))
-    floors = np.where(temperatures == 0, rows.top, floors)
-    return Outcome(token, log_p, kept, floors=np.maximum(floors, np.finfo(z.dtype).min))
+        return _on_what_is_left(found, after, context)
+    return Outcome(found.token, found.log_p, found.kept, floors=found.floors)
 
 
-def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """One temperature after the other; after 0 only ties are left, after inf nothing but ties, which no further one
-    tells apart."""
-    with np.errstate(invalid="ignore"):
-        return np.where((a == 0) | (a == math.inf), a, a * b)
+def _number(step: Step, z: np.ndarray, context: Context) -> tuple[int, np.ndarray]:
+    """The step as the kernel has it: its code and a number a row."""
+    if isinstance(step, Temperature):
+        return TEMPERATURE, step.numbers(z, context)
+    if isinstance(step, TopK):
+        return TOP_K, step.count(*z.shape)
+    if isinstance(step, TopP):
+        return TOP_P, step.mass(len(z))
+    assert isinstance(step, MinP)
+    return MIN_P, step.gap(len(z))
 
 
-def _on_what_is_left(
-    rows: Rows, temperatures: np.ndarray, floors: np.ndarray, steps: Sequence[Step], context: Context
-) -> Outcome:
+def _on_what_is_left(found: Sampled, steps: Sequence[Step], context: Context) -> Outcome:
     # a power of two, of which pairwise sums do not change with the number of zeros at the end
-    width = 1 << max(3, int(rows.counts(floors).max(initial=1) - 1).bit_length())
-    states, values = rows.compact(floors, width)
-    top = rows.top[:, None].astype(np.float64)
-    t = temperatures[:, None]
+    width = 1 << max(3, int(found.kept.max(initial=1) - 1).bit_length())
+    states, values = found.compact(width)
+    top = found.top[:, None].astype(np.float64)
+    t = found.temperatures[:, None]
     flat = (t == 0) | (t == math.inf)
     x = np.where(states < 0, -math.inf, np.where(t == math.inf, 0.0, (values - top) / np.where(flat, 1.0, t)))
     x = np.where((t == 0) & (x < 0), -math.inf, x)
     for step in steps:
         if isinstance(step, TopK):
-            step.count(*rows.z.shape)  # k is refused for what it is of the whole vocabulary
+            step.count(*found.z.shape)  # k is refused for what it is of the whole vocabulary
             step = replace(step, clamp=True)
         x = step(x, context)
     chosen, log_p = inverse_cdf(x, context.uniform(DRAW))

@@ -17,7 +17,7 @@ from logitherm.generation.requests import as_rows, context_of, entry, on_device,
 from logitherm.generation.steps import Context, Mirostat, RepetitionPenalty, Step, Temperature
 from logitherm.generation.steps.context import ShapeError
 from logitherm.generation.steps.laws import softmax
-from logitherm.kernels.sampling import Rows, inverse_cdf, may_run
+from logitherm.kernels.sampling import inverse_cdf, may_run
 
 ROUTES = ("auto", "kernels", "reference")
 ON_ERROR = ("raise", "row")
@@ -209,10 +209,7 @@ class Pipeline:
             require_rows(z)
             for step in plan.before:
                 z = step(z, context)
-        rows = Rows(z)
-        if not np.isfinite(rows.top).all():
-            require_rows(z)
-        outcome = fast.run(rows, plan.told, plan.after, context)
+        outcome = fast.run(z, plan.told, plan.after, context)
         if plan.before and outcome.floors is not None:  # thresholds are those of the changed logits
             outcome.states, outcome.floors = _states_above(z, outcome.floors), None
         return outcome

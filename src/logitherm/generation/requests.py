@@ -48,7 +48,7 @@ def context_of(
     """What steps may know of the requests beside their logits."""
     rows = z.shape[0]
     if request is None:
-        request = np.arange(rows) if np.ndim(seed) == 0 else 0
+        request = np.arange(rows, dtype=np.uint64) if np.ndim(seed) == 0 else 0
     seeds, requests, positions = (_words(v, name, rows) for name, v in zip(NAMES, (seed, request, position)))
     make = noise if may_run(z) else uniforms
     lengths = np.full(rows, prompt_lengths) if type(prompt_lengths) is int else np.asarray(prompt_lengths)
@@ -66,6 +66,8 @@ def context_of(
 def _words(values: Any, name: str, rows: int) -> np.ndarray:
     if type(values) is int and 0 <= values < 2**64:  # the usual case, fast
         return np.full(rows, values, dtype=np.uint64)
+    if type(values) is np.ndarray and values.dtype == np.uint64 and values.shape == (rows,):
+        return np.ascontiguousarray(values)
     found = as_words(values, name)
     if found.shape not in ((), (rows,)):
         raise ShapeError(f"{name}: must be one number or one a request, shape ({rows},); got {found.shape}; mend it")

@@ -1,7 +1,7 @@
 """CPU kernels of sampling: draws by a hierarchical inverse of the cumulative distribution, thresholds of truncations.
 
-A row is cut in blocks. One pass finds the maximum of every block, a second the sum of its weights; a draw then needs
-one uniform number, a walk over the sums, and a walk in one block. What a truncation keeps is all z >= threshold, so
+A row is cut in blocks. Of every block the maximum is found and the sum of its weights; a draw then needs one uniform
+number, a walk over the sums, and a walk in one block. What a truncation keeps is all z >= threshold, so
 that a block whose maximum is lower is never read again, and no row is ever sorted as a whole.
 """
 
@@ -10,10 +10,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from logitherm.kernels.cpu import _FLAGS, _REDUCE, LN2, _exp2, _floor, _full_width, _maximum, _row_top
+from logitherm.kernels.cpu import _FLAGS, _REDUCE, LN2, _exp2, _floor, _full_width, _maximum
+from logitherm.kernels.sampling import MIN_P, TEMPERATURE, TOP_K, TOP_P
 
-BLOCK = 256  # values: a thousandth of a large vocabulary, so that tops and sums of a row stay in the first-level cache
+BLOCK = (
+    512  # values: under a hundredth of a large vocabulary, so that tops and sums of a row stay in the first-level cache
+)
+STRETCH = 64
 FEW = 1024  # values left in a bracket that are sorted rather than halved again
+SHARES = 1 / 16, 1 / 2, 7 / 8, 1.0  # of the blocks, whose lowest tops are tried first, where values are sparse
 HALVINGS = 60
 REACH = 40  # doublings of weight below the largest, where to look first
 
@@ -58,21 +63,17 @@ def uniforms(seeds, requests, positions, stream, out):
 
 @njit(**_FLAGS)
 def _scale(t, dtype):
-    """log2(e) / T, finite for every T > 0: 0 times it is to stay 0."""
-    return dtype.type(min(1 / (t * LN2), np.finfo(dtype).max))
-
-
-# -- one row ---------------------------------------------------------------------------------------------
+    """log2(e) / T, finite for every T > 0: 0 times it is to stay 0. At T = 0 too it is 0, as only ties are left."""
+    return dtype.type(min(1 / (t * LN2), np.finfo(dtype).max)) if t > 0 else dtype.type(0)
 
 
 @njit(**_FLAGS)
-def _block_tops(row, tops):
-    """Maxima of the blocks and of the row, and the number of values that are neither NaN nor +inf."""
-    top, good = row.dtype.type(-np.inf), 0
-    for b in range(tops.shape[0]):
-        tops[b], sound = _row_top(row[b * BLOCK : (b + 1) * BLOCK])
-        top, good = max(top, tops[b]), good + sound
-    return top, good
+def _times(t, factor):
+    """After 0 only ties are left, after inf nothing but ties, which no further temperature tells apart."""
+    return t if t == 0 or t == np.inf else t * factor
+
+
+# -- one row ---------------------------------------------------------------------------------------------
 
 
 @njit(fastmath=_REDUCE, **_FLAGS)
@@ -103,211 +104,117 @@ def _block_weights(values, top, scale, weights):
     return total
 
 
+# Numbers of values in a block are added up in the dtype of the values, where they are exact, so that as many lanes run
+# as there are values to a vector.
+
+
+@njit(fastmath=_REDUCE, **_FLAGS)
+def _top(values):
+    """Maximum, the number of values that are neither NaN nor +inf, and of those that are neither NaN nor -inf."""
+    _full_width()
+    zero, one, endless = values.dtype.type(0), values.dtype.type(1), values.dtype.type(np.inf)
+    top, finite, allowed = -endless, zero, zero
+    for j in range(values.shape[0]):
+        top = _maximum(values[j], top)
+        finite += one if values[j] < endless else zero
+        allowed += one if values[j] > -endless else zero
+    return top, finite, allowed
+
+
+@njit(**_FLAGS)
+def _tops(row, tops, scale, sums):
+    """Maxima of the blocks and of the row, NaN if it has NaN or +inf; and the number of values that are not -inf.
+
+    With a scale > 0 also the sums of the weights of the blocks, each while it is in the first-level cache.
+    """
+    top, finite, count = row.dtype.type(-np.inf), 0, 0
+    lowest = np.finfo(row.dtype).min
+    for b in range(tops.shape[0]):
+        part = row[b * BLOCK : (b + 1) * BLOCK]
+        tops[b], sound, allowed = _top(part)
+        top, finite, count = max(top, tops[b]), finite + int(sound), count + int(allowed)
+        if scale > 0:  # relative to the top of the block, as that of the row is not known yet
+            sums[b] = np.float64(_block_sum(part, tops[b], scale, lowest)) if allowed else 0.0
+    for b in range(tops.shape[0] if scale > 0 else 0):
+        if sums[b] > 0:
+            sums[b] *= np.exp2((np.float64(tops[b]) - np.float64(top)) * np.float64(scale))
+    return top if finite == row.shape[0] else row.dtype.type(np.nan), count
+
+
 @njit(fastmath=_REDUCE, **_FLAGS)
 def _masked(values, weights, floor):
     """Sum and number of weights whose value is at or above the floor."""
     _full_width()
-    total, count = weights.dtype.type(0), 0
+    zero, one = values.dtype.type(0), values.dtype.type(1)
+    total, count = zero, zero
     for j in range(values.shape[0]):
-        inside = values[j] >= floor
-        total += weights[j] if inside else weights.dtype.type(0)
-        count += inside
+        total += weights[j] if values[j] >= floor else zero
+        count += one if values[j] >= floor else zero
     return total, count
+
+
+@njit(fastmath=_REDUCE, **_FLAGS)
+def _between(values, floor, ceiling):
+    """Number of values in [floor, ceiling)."""
+    _full_width()
+    zero, one = values.dtype.type(0), values.dtype.type(1)
+    count = zero
+    for j in range(values.shape[0]):
+        count += one if (values[j] >= floor) & (values[j] < ceiling) else zero
+    return count
 
 
 @njit(**_FLAGS)
 def _count(row, tops, floor):
     """Number of values at or above the floor."""
-    found = 0
+    count, endless = 0, row.dtype.type(np.inf)
     for b in range(tops.shape[0]):
         if tops[b] >= floor:
-            part = row[b * BLOCK : (b + 1) * BLOCK]
-            for j in range(part.shape[0]):
-                found += part[j] >= floor
-    return found
+            count += int(_between(row[b * BLOCK : (b + 1) * BLOCK], floor, endless))
+    return count
 
 
 @njit(**_FLAGS)
 def _gather(row, tops, floor, ceiling, found):
-    """Values in [floor, ceiling), in order; their number, which may not pass the room there is.
-
-    Blocks without any are found by a count that has no branches: few values of many lie in a narrow bracket.
-    """
+    """Values in [floor, ceiling), in order; their number, or -1 where there is no room for them."""
     count = 0
     for b in range(tops.shape[0]):
         if tops[b] >= floor:
             part = row[b * BLOCK : (b + 1) * BLOCK]
-            inside = _between(part, floor, ceiling)
+            inside = int(_between(part, floor, ceiling))
             if count + inside > found.shape[0]:
                 return -1
-            j = 0
-            while inside > 0:
-                if (part[j] < ceiling) & (part[j] >= floor):
-                    found[count] = part[j]
-                    count += 1
-                    inside -= 1
-                j += 1
+            for start in range(0, part.shape[0], STRETCH):  # counts are cheaper than looking at each
+                if inside == 0:
+                    break
+                stretch = part[start : start + STRETCH]
+                here = int(_between(stretch, floor, ceiling))
+                inside -= here
+                j = 0
+                while here > 0:
+                    if (stretch[j] < ceiling) & (stretch[j] >= floor):
+                        found[count] = stretch[j]
+                        count += 1
+                        here -= 1
+                    j += 1
     return count
 
 
-@njit(**_FLAGS)
-def _between(values, floor, ceiling):
-    """Number of values in [floor, ceiling)."""
-    count = 0
-    for j in range(values.shape[0]):
-        count += (values[j] >= floor) & (values[j] < ceiling)
-    return count
-
-
-# -- the kernels: one entry a row; a row with NaN, +inf or nothing allowed is left out by its `top` ----------
+# -- one row: what steps ask for; `top` is finite and the floor no higher --------------------------------
 
 
 @njit(**_FLAGS)
-def tops(z, out, top):
-    """Maxima of the blocks of every row, and of the rows: NaN where a row has NaN or +inf, -inf where nothing is
-    allowed."""
-    for i in range(z.shape[0]):
-        top[i], good = _block_tops(z[i], out[i])
-        if good < z.shape[1]:
-            top[i] = np.nan
-
-
-@njit(**_FLAGS)
-def draw(z, tops, top, temperatures, floors, uniform, token, log_p, kept):
-    """Draw from softmax(z / T) over z >= floor, with log p of what is drawn and the number of states.
-
-    At T = 0 one of the largest, at T = inf one of all that are allowed, with equal probability.
-    """
-    blocks = tops.shape[1]
-    sums = np.empty(blocks)
-    local = np.empty(BLOCK)
-    for i in range(z.shape[0]):
-        if not (np.isfinite(top[i]) and floors[i] <= top[i]):
-            token[i] = -1
-            continue
-        row, t = z[i], temperatures[i]
-        floor = top[i] if t == 0 else max(floors[i], np.finfo(z.dtype).min)
-        flat = (t == 0) or (t == np.inf)
-        scale = z.dtype.type(0) if flat else _scale(t, z.dtype)
-        total = 0.0
-        for b in range(blocks):
-            sums[b] = 0.0
-            if tops[i, b] >= floor:
-                sums[b] = np.float64(_block_sum(row[b * BLOCK : (b + 1) * BLOCK], top[i], scale, floor))
-                total += sums[b]
-        target = uniform[i] * total
-        before, block, last = 0.0, -1, -1
-        for b in range(blocks):
-            if sums[b] > 0:
-                last = b
-                if before + sums[b] > target:
-                    block = b
-                    break
-                before += sums[b]
-        block = last if block < 0 else block  # rounding reached past the end
-        # inside the block the place is relative to its own exact sum, or rounding would fall on its last state
-        share = min(max((target - before) / sums[block], 0.0), 1.0)
-        part = row[block * BLOCK : (block + 1) * BLOCK]
-        inside = 0.0
-        for j in range(part.shape[0]):
-            local[j] = 0.0
-            if part[j] >= floor:
-                local[j] = np.exp2((np.float64(part[j]) - np.float64(top[i])) * np.float64(scale))
-                inside += local[j]
-        target, height, chosen = share * inside, 0.0, -1
-        for j in range(part.shape[0]):
-            if local[j] > 0:
-                chosen = j
-                height += local[j]
-                if height > target:
-                    break
-        token[i] = block * BLOCK + chosen
-        below = 0.0 if flat else (np.float64(part[chosen]) - np.float64(top[i])) / t
-        log_p[i] = below - np.log(total)
-        kept[i] = _count(row, tops[i], floor)  # apart: together they are slower, as sums and counts differ in width
-
-
-@njit(**_FLAGS)
-def kth(z, tops, top, k, out):
-    """out[i] = the k[i]-th largest value of row i."""
-    blocks, states = tops.shape[1], z.shape[1]
-    for i in range(z.shape[0]):
-        if not np.isfinite(top[i]):
-            continue
-        row = z[i]
-        if k[i] >= states:
-            out[i] = -np.inf
-            continue
-        guess = z.dtype.type(-np.inf)  # of k blocks the maxima are as large, so at least k values are
-        if k[i] <= blocks:
-            guess = np.partition(tops[i], blocks - k[i])[blocks - k[i]]
-        found = np.empty(_count(row, tops[i], guess), z.dtype)
-        count = _gather(row, tops[i], guess, z.dtype.type(np.inf), found)
-        out[i] = np.partition(found, count - k[i])[count - k[i]]
-
-
-@njit(**_FLAGS)
-def nucleus(z, tops, top, temperatures, floors, mass, out):
-    """out[i] = the largest threshold at or above which softmax(z / T) over z >= floor has the mass asked for."""
-    blocks, states = tops.shape[1], z.shape[1]
-    weights = np.empty(states, z.dtype)
-    found = np.empty(FEW, z.dtype)
-    for i in range(z.shape[0]):
-        if not (np.isfinite(top[i]) and floors[i] <= top[i]):
-            continue
-        row, t = z[i], temperatures[i]
-        out[i] = floors[i]
-        if mass[i] >= 1 or t == np.inf:  # at T = inf all ties, and one threshold keeps all of it
-            continue
-        if t == 0:
-            out[i] = top[i]
-            continue
-        scale = _scale(t, z.dtype)
-        low = max(floors[i], np.finfo(z.dtype).min)
-        total = 0.0
-        for b in range(blocks):
-            if tops[i, b] >= low:
-                part = slice(b * BLOCK, min((b + 1) * BLOCK, states))
-                total += np.float64(_block_weights(row[part], top[i], scale, weights[part]))
-        left = states
-        if low > np.finfo(z.dtype).min:
-            total, left = _mass_above(row, tops[i], weights, low)
-        wanted = mass[i] * total
-        # `left` values are at or above `low` and have the mass, `right` at or above `high` and have less: the threshold
-        # is in between, and is found among the values there once they are few
-        high, above, right = np.nextafter(top[i], z.dtype.type(np.inf)), 0.0, 0
-        reach = z.dtype.type(REACH / scale)
-        sorted_tops = np.sort(tops[i])
-        for halving in range(HALVINGS):
-            if left - right <= FEW:
-                break
-            if halving < 2:  # the tops of the blocks know best where the large values are
-                pivot = sorted_tops[max(0, blocks - 1 - (blocks // 16 if halving == 0 else blocks // 2))]
-            elif low < top[i] - 2 * reach:  # beyond it weights are next to nothing; for the last of them, larger steps
-                pivot = min(top[i], high) - reach
-                reach *= 2
-            else:
-                pivot = z.dtype.type(0.5 * low + 0.5 * high)
-            if not (low < pivot < high):
-                if halving < 2:
-                    continue
-                break
-            heavy, count = _mass_above(row, tops[i], weights, pivot)
-            if heavy >= wanted:
-                low, left = pivot, count
-            else:
-                high, above, right = pivot, heavy, count
-        count = _gather(row, tops[i], low, high, found)
-        if count < 0:  # more equal values than fit: one threshold keeps all of them
-            out[i] = low
-            continue
-        ordered = np.sort(found[:count])
-        out[i] = low
-        for j in range(count - 1, -1, -1):
-            above += np.exp2((np.float64(ordered[j]) - np.float64(top[i])) * np.float64(scale))
-            if above >= wanted:
-                out[i] = ordered[j]
-                break
+def _kth(row, tops, k):
+    """The k-th largest value; -inf where that is all of them."""
+    blocks = tops.shape[0]
+    if k >= row.shape[0]:
+        return row.dtype.type(-np.inf)
+    guess = row.dtype.type(-np.inf)  # of k blocks the maxima are as large, so at least k values are
+    if k <= blocks:
+        guess = np.partition(tops, blocks - k)[blocks - k]
+    found = np.empty(_count(row, tops, guess), row.dtype)
+    count = _gather(row, tops, guess, row.dtype.type(np.inf), found)
+    return np.partition(found, count - k)[count - k]
 
 
 @njit(**_FLAGS)
@@ -324,19 +231,171 @@ def _mass_above(row, tops, weights, floor):
 
 
 @njit(**_FLAGS)
-def counts(z, tops, top, floors, out):
-    """out[i] = number of states of row i at or above its floor."""
+def _bracket(row, tops, top, scale, weights, wanted, low, high, left):
+    """Two thresholds with few values in between, and the mass above the upper one, which is less than wanted.
+
+    `left` values are at or above `low` and have the mass, `right` at or above `high` and have less.
+    """
+    blocks, above, right = tops.shape[0], 0.0, 0
+    reach = row.dtype.type(REACH / scale)
+    sorted_tops = np.sort(tops) if left > FEW else tops
+    for halving in range(HALVINGS):
+        if left - right <= FEW:
+            break
+        if halving < len(SHARES):  # the tops of the blocks know best where the large values are
+            pivot = sorted_tops[int((1 - SHARES[halving]) * (blocks - 1))]
+        elif low < top - 2 * reach:  # beyond it weights are next to nothing; for the last of them, larger steps
+            pivot = min(top, high) - reach
+            reach *= 2
+        else:
+            pivot = row.dtype.type(0.5 * low + 0.5 * high)
+        if not (low < pivot < high):
+            if halving < len(SHARES):
+                continue
+            break
+        heavy, count = _mass_above(row, tops, weights, pivot)
+        if heavy >= wanted:
+            low, left = pivot, count
+        else:
+            high, above, right = pivot, heavy, count
+    return low, high, above
+
+
+@njit(**_FLAGS)
+def _nucleus(row, tops, top, t, floor, share, weights, found):
+    """The largest threshold at or above which softmax(z / T) over z >= floor has this share of the mass."""
+    blocks, states = tops.shape[0], row.shape[0]
+    if share >= 1 or t == np.inf:  # at T = inf all ties, and one threshold keeps all of it
+        return floor
+    if t == 0:
+        return top
+    scale = _scale(t, row.dtype)
+    low, high, above = floor, np.nextafter(top, row.dtype.type(np.inf)), 0.0
+    few = floor > np.finfo(row.dtype).min and _count(row, tops, floor) <= FEW
+    if not few:
+        total = 0.0
+        for b in range(blocks):
+            if tops[b] >= low:
+                part = slice(b * BLOCK, min((b + 1) * BLOCK, states))
+                total += np.float64(_block_weights(row[part], top, scale, weights[part]))
+        left = states
+        if low > np.finfo(row.dtype).min:
+            total, left = _mass_above(row, tops, weights, low)
+        wanted = share * total
+        low, high, above = _bracket(row, tops, top, scale, weights, wanted, low, high, left)
+    count = _gather(row, tops, low, high, found)
+    if count < 0:  # more equal values than fit: one threshold keeps all of them
+        return low
+    ordered = np.sort(found[:count])
+    if few:
+        total = 0.0
+        for j in range(count):
+            total += np.exp2((np.float64(ordered[j]) - np.float64(top)) * np.float64(scale))
+        wanted = share * total
+    for j in range(count - 1, -1, -1):
+        above += np.exp2((np.float64(ordered[j]) - np.float64(top)) * np.float64(scale))
+        if above >= wanted:
+            return ordered[j]
+    return low
+
+
+@njit(**_FLAGS)
+def _sums(row, tops, top, scale, floor, sums):
+    """Sums of the weights of every block, of values at or above the floor."""
+    for b in range(tops.shape[0]):
+        sums[b] = 0.0
+        if tops[b] >= floor:
+            sums[b] = np.float64(_block_sum(row[b * BLOCK : (b + 1) * BLOCK], top, scale, floor))
+
+
+@njit(**_FLAGS)
+def _draw(row, top, t, scale, floor, uniform, sums, local):
+    """A state of softmax(z / T) over z >= floor, by the sums of its blocks, and its log p."""
+    blocks, total = sums.shape[0], 0.0
+    for b in range(blocks):
+        total += sums[b]
+    target = uniform * total
+    before, block, last = 0.0, -1, -1
+    for b in range(blocks):
+        if sums[b] > 0:
+            last = b
+            if before + sums[b] > target:
+                block = b
+                break
+            before += sums[b]
+    block = last if block < 0 else block  # rounding reached past the end
+    # inside the block the place is relative to its own exact sum, or rounding would fall on its last state
+    share = min(max((target - before) / sums[block], 0.0), 1.0)
+    part = row[block * BLOCK : (block + 1) * BLOCK]
+    inside = 0.0
+    for j in range(part.shape[0]):
+        local[j] = 0.0
+        if part[j] >= floor:
+            local[j] = np.exp2((np.float64(part[j]) - np.float64(top)) * np.float64(scale))
+            inside += local[j]
+    target, height, chosen = share * inside, 0.0, -1
+    for j in range(part.shape[0]):
+        if local[j] > 0:
+            chosen = j
+            height += local[j]
+            if height > target:
+                break
+    below = 0.0 if scale == 0 else (np.float64(part[chosen]) - np.float64(top)) / t
+    return block * BLOCK + chosen, below - np.log(total)
+
+
+# -- the kernels -----------------------------------------------------------------------------------------
+
+
+@njit(**_FLAGS)
+def sample(steps, z, numbers, uniform, tops, top, temperatures, floors, kept, token, log_p):
+    """Take the steps, which are codes with one number a row, and then draw, unless `uniform` is empty.
+
+    All is done to one row before the next, so that a row is read from memory once. For every row: maxima of its blocks
+    and of itself, the temperature and the threshold the steps come to, the number of states left, and what is drawn.
+    Where `top` is NaN (the row has NaN or +inf) or -inf (nothing is allowed), the rest is left as it is.
+    """
+    lowest, drawing = np.finfo(z.dtype).min, uniform.shape[0] > 0
+    weights, found = np.empty(z.shape[1], z.dtype), np.empty(FEW, z.dtype)
+    sums, local = np.empty(tops.shape[1]), np.empty(BLOCK)
+    cut = False  # whether anything is removed
+    for s in range(steps.shape[0]):
+        cut |= steps[s] != TEMPERATURE
     for i in range(z.shape[0]):
-        floor = max(floors[i], np.finfo(z.dtype).min)
-        out[i] = _count(z[i], tops[i], floor) if np.isfinite(top[i]) else 0
+        row, t, floor = z[i], 1.0, lowest
+        if not cut:
+            for s in range(steps.shape[0]):
+                t = _times(t, numbers[i, s])
+        at_once = drawing and not cut and 0 < t < np.inf
+        top[i], allowed = _tops(row, tops[i], _scale(t, z.dtype) if at_once else z.dtype.type(0), sums)
+        if not np.isfinite(top[i]):
+            continue
+        for s in range(steps.shape[0] if cut else 0):
+            x = numbers[i, s]
+            if steps[s] == TEMPERATURE:
+                t = _times(t, x)
+            elif steps[s] == TOP_K:
+                if t != np.inf:  # there all that is left ties
+                    floor = max(floor, _kth(row, tops[i], int(x)))
+            elif steps[s] == TOP_P:
+                floor = _nucleus(row, tops[i], top[i], t, floor, x, weights, found)
+            elif steps[s] == MIN_P:
+                floor = max(floor, z.dtype.type(np.float64(top[i]) - t * x if t < np.inf else -np.inf))
+        floor = top[i] if t == 0 else floor
+        temperatures[i], floors[i] = t, floor
+        kept[i] = _count(row, tops[i], floor) if floor > lowest else allowed
+        if drawing:
+            scale = _scale(t, z.dtype)
+            if not at_once:
+                _sums(row, tops[i], top[i], scale, floor, sums)
+            token[i], log_p[i] = _draw(row, top[i], t, scale, floor, uniform[i], sums, local)
 
 
 @njit(**_FLAGS)
 def compact(z, tops, floors, states, values):
     """The states at or above the floor of every row and their values, in order; -1 and -inf after the last."""
     for i in range(z.shape[0]):
-        floor = max(floors[i], np.finfo(z.dtype).min)
-        count = 0
+        floor, count = floors[i], 0
         for b in range(tops.shape[1]):
             if tops[i, b] >= floor:
                 for j in range(b * BLOCK, min((b + 1) * BLOCK, z.shape[1])):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from logitherm._array import Array, namespace, read_only
 from logitherm.kernels import values
 from logitherm.kernels.threads import SINGLE_THREAD, map_blocks
 
+TEMPERATURE, TOP_K, TOP_P, MIN_P = range(4)  # codes of steps; the number of the last is the gap -log p
 FEWEST = 1 << 12  # states of a row below which the reference serves: it takes less time than loading Numba
 
 
@@ -30,70 +34,68 @@ def inverse_cdf(x: Array, uniform: Array) -> tuple[Array, Array]:
     return chosen, xp.take_along_axis(x, chosen[:, None], axis=-1)[:, 0] - xp.log(total[:, 0])
 
 
-class Rows:
-    """Rows of logits (rows, states), float32 or float64, with what every kernel needs: the maxima of their blocks.
+@dataclass
+class Sampled:
+    """What steps make of rows of logits, and what is drawn: one entry a row.
 
-    `top` is NaN for a row with NaN or +inf and -inf for one without an allowed state.
+    A row of which `top` is NaN (it has NaN or +inf) or -inf (nothing is allowed) has no more than that.
     """
 
-    def __init__(self, z: np.ndarray) -> None:
+    z: np.ndarray
+    tops: np.ndarray  # maxima of blocks, (rows, blocks)
+    top: np.ndarray
+    temperatures: np.ndarray
+    floors: np.ndarray  # thresholds: what is left are the states at or above
+    kept: np.ndarray  # their number
+    token: np.ndarray  # -1 without noise
+    log_p: np.ndarray
+
+    def compact(self, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """The states left, -1 after the last, and their values, -inf there."""
         from logitherm.kernels import cpu_sampling
 
-        values.cpu()  # says that kernels are compiled, if they are
-        self.kernels = cpu_sampling
-        self.z = read_only(z)
-        rows, states = z.shape
-        self.tops = np.empty((rows, -(-states // cpu_sampling.BLOCK)), z.dtype)
-        self.top = np.empty(rows, z.dtype)
-        self._each("tops", self.tops, self.top)
-
-    def _each(self, name: str, *arrays: np.ndarray) -> None:
-        """One kernel on blocks of rows."""
-        kernel = getattr(self.kernels, name)
-        values.ran[name] += 1
-        if self.z.size < SINGLE_THREAD:  # a row or two: no time for blocks
-            kernel(self.z, *arrays)
-            return
-
-        def work(rows: slice) -> None:
-            kernel(self.z[rows], *(array[rows] for array in arrays))
-
-        map_blocks(work, *self.z.shape)
-
-    def full(self) -> np.ndarray:
-        """Thresholds that keep everything."""
-        return np.full(len(self.z), -math.inf, self.z.dtype)
-
-    def kth(self, k: np.ndarray) -> np.ndarray:
-        """The k-th largest value of every row."""
-        out = self.full()
-        self._each("kth", self.tops, self.top, k, out)
-        return out
-
-    def nucleus(self, temperatures: np.ndarray, floors: np.ndarray, mass: np.ndarray) -> np.ndarray:
-        """The threshold at or above which the law has the mass."""
-        out = self.full()
-        self._each("nucleus", self.tops, self.top, temperatures, floors, mass, out)
-        return out
-
-    def counts(self, floors: np.ndarray) -> np.ndarray:
-        """Number of states at or above the floor."""
-        out = np.zeros(len(self.z), np.int64)
-        self._each("counts", self.tops, self.top, floors, out)
-        return out
-
-    def compact(self, floors: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """The states at or above the floor, -1 after the last, and their values, -inf there."""
         states, found = np.empty((len(self.z), width), np.int64), np.empty((len(self.z), width), self.z.dtype)
-        self._each("compact", self.tops, floors, states, found)
+        _each(cpu_sampling.compact, self.z, self.tops, self.floors, states, found)
+        values.ran["compact"] += 1
         return states, found
 
-    def draw(self, temperatures: np.ndarray, floors: np.ndarray, uniform: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Token, log p and number of states kept, of softmax(z / T) over z >= floor."""
-        rows = len(self.z)
-        token, log_p, kept = np.full(rows, -1, np.int64), np.full(rows, math.nan), np.zeros(rows, np.int64)
-        self._each("draw", self.tops, self.top, temperatures, floors, uniform, token, log_p, kept)
-        return token, log_p, kept
+
+def sample(z: np.ndarray, steps: Sequence[tuple[int, np.ndarray]] = (), uniform: np.ndarray | None = None) -> Sampled:
+    """Take steps, codes with one number a row, and draw, if there is a uniform number for every row.
+
+    z (rows, states) is float32 or float64.
+    """
+    from logitherm.kernels import cpu_sampling
+
+    values.cpu()  # says that kernels are compiled, if they are
+    rows, states = z.shape
+    found = Sampled(
+        z=read_only(z),
+        tops=np.empty((rows, -(-states // cpu_sampling.BLOCK)), z.dtype),
+        top=np.empty(rows, z.dtype),
+        temperatures=np.ones(rows),
+        floors=np.empty(rows, z.dtype),
+        kept=np.zeros(rows, np.int64),
+        token=np.full(rows, -1),
+        log_p=np.full(rows, math.nan),
+    )
+    kernel = partial(cpu_sampling.sample, np.array([code for code, _ in steps], np.int64))
+    numbers = np.empty((rows, len(steps)))
+    for i, (_, number) in enumerate(steps):
+        numbers[:, i] = number
+    noise = np.empty(0) if uniform is None else uniform
+    out = (found.tops, found.top, found.temperatures, found.floors, found.kept, found.token, found.log_p)
+    _each(kernel, found.z, numbers, noise, *out)
+    values.ran["sample"] += 1
+    return found
+
+
+def _each(kernel: Callable[..., None], z: np.ndarray, *arrays: np.ndarray) -> None:
+    """One kernel on blocks of rows."""
+    if z.size < SINGLE_THREAD:  # a row or two: no time for blocks
+        kernel(z, *arrays)
+    else:
+        map_blocks(lambda rows: kernel(z[rows], *(array[rows] for array in arrays)), *z.shape)
 
 
 def noise(seeds: np.ndarray, requests: np.ndarray, positions: np.ndarray, stream: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from logitherm._array import Array
 from logitherm._json import plain
 from logitherm.calibration.base import Calibrator
+from logitherm.calibration.group import GroupTemperatureScaling
 from logitherm.calibration.rows import Labelled, labelled, likelihoods, possible
 from logitherm.calibration.stream.alarm import Alarm, watch
 from logitherm.calibration.stream.reference import as_reference, as_run_length, band_around
@@ -108,6 +109,7 @@ def check_drift(
     logits: Any,
     labels: Any,
     *,
+    groups: Any = None,
     tolerance: float = 0.05,
     run_length: float | None = None,
     confidence: float = 0.95,
@@ -133,6 +135,8 @@ def check_drift(
     logits : floating array, shape (n, classes)
         As the calibrator takes them, in the order of time where there is one.
     labels : integer array, shape (n,)
+    groups : array, shape (n,), optional
+        Of every row, for a `GroupTemperatureScaling`; without them all rows have the common temperature.
     tolerance : float
         Relative change of T that does not matter.
     run_length : float, optional
@@ -176,7 +180,11 @@ def check_drift(
             f"calibrator: must have a temperature between the limits; got at_bound {calibrator.at_bound_!r}; "  # type: ignore[attr-defined]
             "fit it on other or more rows"
         )
-    z = calibrator.transform(logits)
+    if groups is not None and not isinstance(calibrator, GroupTemperatureScaling):
+        raise TypeError(
+            f"groups: must be for a GroupTemperatureScaling; got {type(calibrator).__name__}; leave them out"
+        )
+    z = calibrator.transform(logits) if groups is None else calibrator.transform(logits, groups)
     fit = fit_temperature(z, labels, zero_labels=zero_labels, confidence=confidence)
     data = labelled(z, labels)
     if fit.excluded:
