@@ -1,0 +1,265 @@
+"""The distillation loss on whole logits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from logitherm._array import as_logits, as_temperature, describe, should_check
+from logitherm.distillation.objective import Objective
+from logitherm.kernels import softmax
+
+REDUCTIONS = ("mean", "sum", "none")
+PADDING = 1024  # states by which two vocabularies of one tokenizer differ at most: engines pad to powers of two
+EPSILON = 1e-7  # of the deviation, as in the paper's code
+
+
+def distillation_loss(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: Any = 1.0,
+    teacher_temperature: Any = None,
+    divergence: str = "forward_kl",
+    mixture: float | None = None,
+    dkd_weights: tuple[float, float] = (1.0, 8.0),
+    scale: str | float = "T2",
+    standardize: bool = False,
+    labels: Tensor | None = None,
+    hard_weight: float = 0.0,
+    token_weights: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    step: Any = None,
+    check: bool | None = None,
+) -> Tensor:
+    """How far a student's law is from its teacher's, both at a temperature.
+
+    With p = softmax(z_t / T_t) and q = softmax(z_s / T_s) a row is scale * D(p, q), plus labels where they have a
+    weight: (1 - hard_weight) * scale * D + hard_weight * (-log softmax(z_s)_y). Everything is in log space, and in
+    float32 inside where logits are of a half type. The derivatives are closed forms, in the logits and temperatures of
+    both sides; the teacher's logits have theirs only if they require them.
+
+    Limits: for a high T and scale "limit" every divergence but "dkd" is half the variance over states of z_s - z_t,
+    which is "mse".
+
+    Parameters
+    ----------
+    student, teacher : floating tensor, shape (..., states)
+        -inf forbids a state. Vocabularies that are padded to different sizes are cut to the states that both have.
+    temperature : float, tensor that broadcasts against the batch, or Temperature
+        T of both, 0 < T < inf. What has to look at logits (a set point) sees the teacher's; with a
+        `teacher_temperature` it is that of the student alone and sees hers.
+    teacher_temperature : the same, optional
+    divergence : str
+        "forward_kl", "reverse_kl", "jsd", "skew_forward", "skew_reverse" (`logitherm.distillation.divergences` has the
+        formulas), "dkd", or "mse".
+    mixture : float, optional
+        Of "jsd" the weight of the teacher, default 0.5: 0 is the forward divergence, 1 the reverse one. Of the skewed
+        ones the weight in the mixture of the law itself, default 0.1.
+    dkd_weights : (float, float)
+        Of "dkd": weights of the label against the others, and of the others among themselves.
+    scale : "T2", "none", "limit", or float
+        "T2": T_s T_t, which is T^2 of one temperature: the gradient is then as large at every high T. "limit": that,
+        times what makes the limit the same for all divergences, (1 - mixture)^-2 of the skewed ones.
+    standardize : bool
+        Whether logits have mean 0 and deviation 1 over states before they are tempered (Sun et al. 2024).
+    labels : integer tensor, batch shape, optional
+        Rows labelled `ignore_index` do not count.
+    hard_weight : float
+        In [0, 1].
+    token_weights : tensor, batch shape, optional
+        At least 0.
+    reduction : "mean", "sum" or "none"
+        "mean" is that over the weights of the rows that count: 0 if there are none.
+    step : any
+        Handed to temperatures that are schedules.
+    check : bool, optional
+        Whether values are looked at, as everywhere in the library.
+
+    Returns
+    -------
+    tensor, float32 or float64
+        A number, or the batch shape with "none", where rows that do not count have 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Logits with NaN, temperatures that are not positive, shapes that do not match, vocabularies of different
+        tokenizers.
+
+    References
+    ----------
+    Hinton, Vinyals and Dean (2015), Distilling the knowledge in a neural network, sections 2 and 2.1; Zhao et al.
+    (2022), Decoupled knowledge distillation, eq. 7; Sun et al. (2024), Logit standardization in knowledge
+    distillation, algorithm 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> student = torch.tensor([[2.0, 1.0, 0.0]], requires_grad=True)
+    >>> teacher = torch.tensor([[3.0, 0.0, 0.0]])
+    >>> loss = distillation_loss(student, teacher, temperature=4.0)
+    >>> round(loss.item(), 4)
+    0.3527
+    >>> loss.backward()
+    >>> wanted = 4 * (torch.softmax(student / 4, -1) - torch.softmax(teacher / 4, -1))
+    >>> torch.allclose(student.grad, wanted.detach())
+    True
+    """
+    objective = Objective(divergence, mixture, dkd_weights, scale)
+    require_reduction(reduction)
+    z_s, z_t = common_states(as_logits(student), as_logits(teacher))
+    batch = tuple(z_s.shape[:-1])
+    labels = as_labels(labels, batch, z_s.shape[-1], ignore_index, objective, hard_weight, check)
+    weights = row_weights(labels, token_weights, batch, ignore_index, z_s)
+    if standardize:
+        z_s_soft, z_t_soft = standardized(z_s), standardized(z_t)
+    else:
+        z_s_soft, z_t_soft = z_s, z_t
+    t_s, t_t = temperatures(temperature, teacher_temperature, z_s_soft, z_t_soft, step, check)
+    states = z_s.shape[-1]
+    flat = [z.reshape(-1, states) for z in (z_s_soft, z_t_soft)] + [t.reshape(-1) for t in (t_s, t_t)]
+    y = None if labels is None else labels.reshape(-1)
+    keep = None if weights is None else weights.reshape(-1) > 0
+    if keep is not None and not bool(keep.all()):  # what does not count may be anything, NaN too
+        flat = [value[keep] for value in flat]
+        y = None if y is None else y[keep]
+    rows = _Rows.apply(*flat, y, objective, should_check(check, *flat))
+    if hard_weight:
+        z = z_s.reshape(-1, states)
+        z = z[keep] if keep is not None and not bool(keep.all()) else z
+        log_p = softmax(z, torch.ones_like(z[:, 0]), logarithm=True, check=check)
+        rows = (1 - hard_weight) * rows - hard_weight * log_p.gather(-1, y[:, None])[:, 0]
+    if keep is not None and not bool(keep.all()):
+        rows = torch.zeros_like(weights.reshape(-1)).masked_scatter(keep, rows)
+    return reduced(rows.reshape(batch), weights, reduction)
+
+
+class _Rows(torch.autograd.Function):
+    """Loss of every row. The slopes are found with the values, and kept in their place."""
+
+    @staticmethod
+    def forward(ctx, student, teacher, t_s, t_t, labels, objective, check):  # type: ignore[override]
+        both = ctx.needs_input_grad[1] or ctx.needs_input_grad[3]
+        found = objective.rows(student, teacher, t_s, t_t, labels, both, check)
+        ctx.save_for_backward(found.student, found.teacher, found.temperature, found.teacher_temperature)
+        return found.value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):  # type: ignore[override]
+        student, teacher, t_s, t_t = ctx.saved_tensors
+        column, needs = grad[:, None], ctx.needs_input_grad
+        return (
+            column * student if needs[0] else None,
+            column * teacher if needs[1] else None,
+            grad * t_s if needs[2] else None,
+            grad * t_t if needs[3] else None,
+            None,
+            None,
+            None,
+        )
+
+
+def standardized(z: Tensor) -> Tensor:
+    """Logits of mean 0 and deviation 1 (that of n - 1) over the allowed states of every row."""
+    allowed = z > -math.inf
+    count = allowed.sum(-1, keepdim=True).clamp_min(1)
+    z0 = torch.where(allowed, z, 0.0)
+    below = torch.where(allowed, z - z0.sum(-1, keepdim=True) / count, 0.0)
+    deviation = ((below**2).sum(-1, keepdim=True) / (count - 1).clamp_min(1)).sqrt()
+    return torch.where(allowed, below / (deviation + EPSILON), z)
+
+
+# -- what comes in ---------------------------------------------------------------------------------------
+
+
+def common_states(z_s: Tensor, z_t: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the states that both vocabularies have, in one dtype."""
+    if z_s.shape[:-1] != z_t.shape[:-1]:
+        raise ValueError(
+            f"teacher: must have the batch {tuple(z_s.shape[:-1])} of the student; got {describe(z_t)}; align the rows"
+        )
+    states = require_one_vocabulary(z_s.shape[-1], z_t.shape[-1])
+    dtype = torch.promote_types(z_s.dtype, z_t.dtype)
+    return z_s[..., :states].to(dtype), z_t[..., :states].to(dtype)
+
+
+def require_one_vocabulary(student: int, teacher: int) -> int:
+    """The number of states that both have."""
+    if abs(student - teacher) > PADDING:
+        raise ValueError(
+            f"teacher: must have the student's vocabulary of {student} states, up to padding; got {teacher}: state i is "
+            "not the same token in two tokenizers; distil from a teacher that shares the student's"
+        )
+    return min(student, teacher)
+
+
+def temperatures(
+    student: Any, teacher: Any, z_s: Tensor, z_t: Tensor, step: Any, check: bool | None
+) -> tuple[Tensor, Tensor]:
+    """T of every row for both, in the batch shape."""
+    if teacher is None:
+        t_t = t_s = as_temperature(student, z_t, check, step)
+    else:
+        t_s, t_t = as_temperature(student, z_s, check, step), as_temperature(teacher, z_t, check, step)
+    for name, t in (("temperature", t_s), ("teacher_temperature", t_t)):
+        if should_check(check, t) and not bool(((t > 0) & (t < math.inf)).all()):
+            bad = t[~((t > 0) & (t < math.inf))].flatten()[0].item()
+            raise ValueError(f"{name}: must be positive and finite for a loss; got {bad:g}; 1 to 8 is usual")
+    return t_s, t_t
+
+
+def as_labels(
+    labels: Any, batch: tuple[int, ...], states: int, ignore: int, objective: Objective, hard: float, check: Any
+) -> Tensor | None:
+    if not 0 <= hard <= 1:
+        raise ValueError(f"hard_weight: must lie in [0, 1]; got {hard}; 0.1 to 0.5 is usual")
+    if labels is None:
+        if hard or objective.needs_labels:
+            what = "a hard_weight" if hard else "dkd"
+            raise ValueError(f"labels: must be given with {what}; got None; pass the labels of the batch")
+        return None
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or tuple(labels.shape) != batch:
+        raise ValueError(f"labels: must be integers of the batch shape {batch}; got {describe(labels)}; mend them")
+    if should_check(check, labels):
+        wrong = (labels != ignore) & ((labels < 0) | (labels >= states))
+        if bool(wrong.any()):
+            bad = int(labels[wrong][0])
+            raise ValueError(f"labels: must lie in [0, {states}) or be {ignore}; got {bad}; mend them")
+    return labels.long()
+
+
+def row_weights(labels: Tensor | None, given: Any, batch: tuple[int, ...], ignore: int, z: Tensor) -> Tensor | None:
+    """The weight of every row; None where all count alike."""
+    if given is None and labels is None:
+        return None
+    weights = torch.ones(batch, dtype=z.dtype, device=z.device)
+    if given is not None:
+        if tuple(given.shape) != batch:
+            raise ValueError(f"token_weights: must have the batch shape {batch}; got {describe(given)}; one a row")
+        weights = given.to(weights)
+        if not bool(((weights >= 0) & (weights < math.inf)).all()):
+            raise ValueError("token_weights: must be finite and at least 0; got others; 0 leaves a row out")
+    return weights if labels is None else torch.where(labels == ignore, torch.zeros_like(weights), weights)
+
+
+def require_reduction(reduction: str) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction: must be one of {', '.join(REDUCTIONS)}; got {reduction!r}; choose one")
+
+
+def reduced(rows: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
+    """Rows, their weighted sum, or their mean."""
+    weighted = rows if weights is None else rows * weights
+    if reduction == "none":
+        return weighted
+    if reduction == "sum":
+        return weighted.sum()
+    return (
+        weighted.mean() if weights is None else weighted.sum() / weights.sum().clamp_min(torch.finfo(rows.dtype).tiny)
+    )
