@@ -101,22 +101,24 @@ def decoupled(log_p: Tensor, log_q: Tensor, labels: Tensor, target: float, other
     """
     at = labels[:, None]
     hit = torch.zeros_like(log_p, dtype=torch.bool).scatter_(-1, at, True)
-    p, q = log_p.exp(), log_q.exp()
-    log_p_y, log_q_y = log_p.gather(-1, at), log_q.gather(-1, at)
-    rest_p, rest_q = (torch.where(hit, -math.inf, law) for law in (log_p, log_q))
-    log_p_n, log_q_n = (rest.logsumexp(-1, keepdim=True) for rest in (rest_p, rest_q))
-    inner_p, inner_q = (
-        torch.where(rest > -math.inf, rest - n, rest) for rest, n in ((rest_p, log_p_n), (rest_q, log_q_n))
-    )
-    first = _kl(torch.cat([log_p_y, log_p_n], -1), torch.cat([log_q_y, log_q_n], -1))
+    hit_p, others_p, inner_p = _split(log_p, at, hit)
+    hit_q, others_q, inner_q = _split(log_q, at, hit)
+    first = _kl(torch.cat([hit_p, others_p], -1), torch.cat([hit_q, others_q], -1))
     second = _kl(inner_p, inner_q)
     own_p, own_q = inner_p.exp(), inner_q.exp()
-    outer = torch.where(
-        hit, _product(log_p_y.exp(), log_p_y - log_q_y), _product(log_p_n.exp(), log_p_n - log_q_n) * own_p
+    between = torch.where(
+        hit, _product(hit_p.exp(), hit_p - hit_q), _product(others_p.exp(), others_p - others_q) * own_p
     )
-    inner = _product(own_p, torch.where(own_p > 0, inner_p - inner_q, 0.0) - second[:, None])
-    student = torch.where(hit, -target * p, -target * log_p_n.exp() * own_q + others * (own_q - own_p))
-    return Slopes(target * first + others * second, target * outer + others * inner, student)
+    inside = _product(own_p, torch.where(own_p > 0, inner_p - inner_q, 0.0) - second[:, None])
+    student = torch.where(hit, -target * hit_p.exp(), -target * others_p.exp() * own_q + others * (own_q - own_p))
+    return Slopes(target * first + others * second, target * between + others * inside, student)
+
+
+def _split(law: Tensor, at: Tensor, hit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """log p of the label, of all others together, and of each of the others among themselves."""
+    rest = torch.where(hit, -math.inf, law)
+    total = rest.logsumexp(-1, keepdim=True)
+    return law.gather(-1, at), total, torch.where(rest > -math.inf, rest - total, rest)
 
 
 def mean_squares(u_t: Tensor, u_s: Tensor) -> Slopes:

@@ -193,8 +193,8 @@ def require_one_vocabulary(student: int, teacher: int) -> int:
     """The number of states that both have."""
     if abs(student - teacher) > PADDING:
         raise ValueError(
-            f"teacher: must have the student's vocabulary of {student} states, up to padding; got {teacher}: state i is "
-            "not the same token in two tokenizers; distil from a teacher that shares the student's"
+            f"teacher: must have the student's vocabulary of {student} states, up to padding; got {teacher}: in two "
+            "tokenizers state i is not the same token; distil from a teacher that shares the student's"
         )
     return min(student, teacher)
 
@@ -207,11 +207,15 @@ def temperatures(
         t_t = t_s = as_temperature(student, z_t, check, step)
     else:
         t_s, t_t = as_temperature(student, z_s, check, step), as_temperature(teacher, z_t, check, step)
-    for name, t in (("temperature", t_s), ("teacher_temperature", t_t)):
-        if should_check(check, t) and not bool(((t > 0) & (t < math.inf)).all()):
-            bad = t[~((t > 0) & (t < math.inf))].flatten()[0].item()
-            raise ValueError(f"{name}: must be positive and finite for a loss; got {bad:g}; 1 to 8 is usual")
-    return t_s, t_t
+    return require_temperatures(t_s, "temperature", check), require_temperatures(t_t, "teacher_temperature", check)
+
+
+def require_temperatures(t: Tensor, name: str, check: bool | None) -> Tensor:
+    """The limits of T have no loss."""
+    if should_check(check, t) and not bool(((t > 0) & (t < math.inf)).all()):
+        bad = t[~((t > 0) & (t < math.inf))].flatten()[0].item()
+        raise ValueError(f"{name}: must be positive and finite for a loss; got {bad:g}; 1 to 8 is usual")
+    return t
 
 
 def as_labels(

@@ -9,14 +9,17 @@ from logitherm.gibbs.functions import (
     mean_energy,
     softmax,
 )
+from logitherm.gibbs.linear import LinearState, linear_state
 from logitherm.gibbs.sampling import sample
 from logitherm.gibbs.state import GibbsState
 
 __all__ = [
     "GibbsState",
+    "LinearState",
     "entropy",
     "free_energy",
     "heat_capacity",
+    "linear_state",
     "log_partition",
     "log_softmax",
     "mean_energy",
