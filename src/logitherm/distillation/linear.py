@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from logitherm._array import as_temperature, describe
-from logitherm.distillation.loss import as_labels, require_one_vocabulary, require_temperatures, row_weights
+from logitherm.distillation.loss import (
+    as_labels,
+    require_one_vocabulary,
+    require_sound,
+    require_temperatures,
+    row_weights,
+)
 from logitherm.distillation.objective import Objective
 from logitherm.kernels import linear, softmax
 from logitherm.kernels.divergence import KINDS
@@ -26,6 +32,7 @@ FEWEST_ROWS = 32  # of a block: each adds to the whole of the weight's slope
 TILE_VALUES = 1 << 18  # of logits whose slopes are found at a time, where they do not come in place
 
 
+@torch.compiler.disable  # its loop over blocks is not for a graph; the model around it compiles
 def linear_distillation_loss(
     student_hidden: Tensor,
     student_head: Any,
@@ -238,30 +245,34 @@ def _in_place(
     if plan.late is not None:
         late = require_temperatures(as_temperature(plan.late, z_t, plan.check, plan.step), "temperature", plan.check)
     t_s, t_t = (late if t is None else t.detach() for t in (block.t_s, block.t_t))
+    assert t_s is not None and t_t is not None
     by_kernel = plan.objective.divergence in KINDS and z_s.device.type == "cpu" and by_t == [None, None]
     if by_kernel and not plan.hard_weight and plan.softcap is None:
         factor = plan.objective.factor(t_s, t_t)
         arrays = [x.numpy() for x in (z_s, z_t)] + [x.double().numpy() for x in (t_s, t_t, factor * block.weights)]
-        value = divergence_of(plan.objective.divergence, *arrays, slopes=slopes, first_row=first)
-        return (torch.from_numpy(value) * factor * block.weights).sum()
+        found = divergence_of(plan.objective.divergence, *arrays, slopes=slopes, first_row=first)
+        return (torch.from_numpy(found) * factor * block.weights).sum()
     total = torch.zeros((), dtype=torch.float64, device=z_s.device)
     for rows in blocks(len(z_s), max(1, TILE_VALUES // z_s.shape[1])):
         s, t, w = z_s[rows], z_t[rows], block.weights[rows, None]
+        for name, z in (("student", s), ("teacher", t)):
+            require_sound(z, name, plan.check, first=first + rows.start)
         y = None if block.labels is None else block.labels[rows]
-        soft = plan.objective.rows(s, t, t_s[rows], t_t[rows], y, by_t[1] is not None, plan.check)
+        soft = plan.objective.rows(s, t, t_s[rows], t_t[rows], y, by_t[1] is not None)
         share = 1 - plan.hard_weight
         value, slope = share * soft.value, share * soft.student
         if plan.hard_weight:
-            log_p = softmax(s, torch.ones_like(s[:, 0]), logarithm=True, check=plan.check)
+            assert y is not None
+            log_p = softmax(s, torch.ones_like(s[:, 0]), logarithm=True, check=False)
             value = value - plan.hard_weight * log_p.gather(-1, y[:, None])[:, 0]
             slope += plan.hard_weight * log_p.exp()
             slope.scatter_add_(-1, y[:, None], slope.new_full((len(s), 1), -plan.hard_weight))
         if plan.softcap is not None:
             slope *= 1 - (s / plan.softcap) ** 2
         total += (value * w[:, 0]).sum()
-        for by, found in zip(by_t, (soft.temperature, soft.teacher_temperature)):
+        for by, slope_t in zip(by_t, (soft.temperature, soft.teacher_temperature)):
             if by is not None:
-                by[rows] = share * w[:, 0] * found
+                by[rows] = share * w[:, 0] * slope_t
         s.copy_(slope * w)
     return total
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from logitherm._array import as_logits, as_temperature, describe, should_check
+from logitherm._array import as_logits, as_temperature, describe, require_rows, should_check
 from logitherm.distillation.objective import Objective
 from logitherm.kernels import softmax
 
@@ -112,7 +113,7 @@ def distillation_loss(
     """
     objective = Objective(divergence, mixture, dkd_weights, scale)
     require_reduction(reduction)
-    z_s, z_t = common_states(as_logits(student), as_logits(teacher))
+    z_s, z_t = common_states(as_logits(student, name="student"), as_logits(teacher, name="teacher"))
     batch = tuple(z_s.shape[:-1])
     labels = as_labels(labels, batch, z_s.shape[-1], ignore_index, objective, hard_weight, check)
     weights = row_weights(labels, token_weights, batch, ignore_index, z_s)
@@ -128,14 +129,17 @@ def distillation_loss(
     if keep is not None and not bool(keep.all()):  # what does not count may be anything, NaN too
         flat = [value[keep] for value in flat]
         y = None if y is None else y[keep]
-    rows = _Rows.apply(*flat, y, objective, should_check(check, *flat))
+    for name, z in (("student", flat[0]), ("teacher", flat[1])):
+        require_sound(z, name, check, keep)
+    rows = _Rows.apply(*flat, y, objective)
     if hard_weight:
         z = z_s.reshape(-1, states)
         z = z[keep] if keep is not None and not bool(keep.all()) else z
-        log_p = softmax(z, torch.ones_like(z[:, 0]), logarithm=True, check=check)
+        assert y is not None
+        log_p = softmax(z, torch.ones_like(z[:, 0]), logarithm=True, check=False)
         rows = (1 - hard_weight) * rows - hard_weight * log_p.gather(-1, y[:, None])[:, 0]
     if keep is not None and not bool(keep.all()):
-        rows = torch.zeros_like(weights.reshape(-1)).masked_scatter(keep, rows)
+        rows = torch.zeros(keep.shape, dtype=rows.dtype, device=rows.device).masked_scatter(keep, rows)
     return reduced(rows.reshape(batch), weights, reduction)
 
 
@@ -143,9 +147,9 @@ class _Rows(torch.autograd.Function):
     """Loss of every row. The slopes are found with the values, and kept in their place."""
 
     @staticmethod
-    def forward(ctx, student, teacher, t_s, t_t, labels, objective, check):  # type: ignore[override]
+    def forward(ctx, student, teacher, t_s, t_t, labels, objective):  # type: ignore[override]
         both = ctx.needs_input_grad[1] or ctx.needs_input_grad[3]
-        found = objective.rows(student, teacher, t_s, t_t, labels, both, check)
+        found = objective.rows(student, teacher, t_s, t_t, labels, both)
         ctx.save_for_backward(found.student, found.teacher, found.temperature, found.teacher_temperature)
         return found.value
 
@@ -159,7 +163,6 @@ class _Rows(torch.autograd.Function):
             column * teacher if needs[1] else None,
             grad * t_s if needs[2] else None,
             grad * t_t if needs[3] else None,
-            None,
             None,
             None,
         )
@@ -250,6 +253,13 @@ def row_weights(labels: Tensor | None, given: Any, batch: tuple[int, ...], ignor
         if not bool(((weights >= 0) & (weights < math.inf)).all()):
             raise ValueError("token_weights: must be finite and at least 0; got others; 0 leaves a row out")
     return weights if labels is None else torch.where(labels == ignore, torch.zeros_like(weights), weights)
+
+
+def require_sound(z: Tensor, name: str, check: bool | None, keep: Tensor | None = None, first: int = 0) -> None:
+    """Raise for the first row that is no law; `keep` are the rows that these are out of."""
+    if len(z) and should_check(check, z):
+        numbers = np.arange(first, first + len(z)) if keep is None else np.flatnonzero(keep.cpu().numpy())
+        require_rows(z.detach().amax(-1), name, numbers=numbers)
 
 
 def require_reduction(reduction: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,17 +62,18 @@ class Objective:
         return self.divergence == "dkd"
 
     def rows(
-        self, student: Tensor, teacher: Tensor, t_s: Tensor, t_t: Tensor, labels: Tensor | None, both: bool, check: Any
+        self, student: Tensor, teacher: Tensor, t_s: Tensor, t_t: Tensor, labels: Tensor | None, both: bool
     ) -> Rows:
-        """For logits (rows, states) of float32 or float64 and a temperature of each for every row."""
+        """For sound logits (rows, states) of float32 or float64 and a temperature of each for every row."""
         factor = self.factor(t_s, t_t)
         factor_s, factor_t = self._factor_slopes(t_s, t_t)
         if self.divergence == "mse":
             found = divergences.mean_squares(teacher / t_t[:, None], student / t_s[:, None])
-            slope_s, slope_t = found.student / t_s[:, None], found.teacher / t_t[:, None]
+            slope_s = found.student / t_s[:, None]
+            slope_t: Tensor | None = found.teacher / t_t[:, None]
         else:
-            log_q = softmax(student, t_s, logarithm=True, check=check)
-            log_p = softmax(teacher, t_t, logarithm=True, check=check)
+            log_q = softmax(student, t_s, logarithm=True, check=False)
+            log_p = softmax(teacher, t_t, logarithm=True, check=False)
             found = self._slopes(log_p, log_q, labels)
             slope_s = logits_slope(found.student, log_q.exp(), t_s)
             slope_t = logits_slope(found.teacher, log_p.exp(), t_t) if both else None
@@ -118,5 +119,5 @@ class Objective:
 
 def _dot(slope: Tensor, z: Tensor) -> Tensor:
     """Sum of slope times z, whose rows of slopes sum to 0; 0 for forbidden states."""
-    top = z.max(-1, keepdim=True).values
+    top = z.amax(-1, keepdim=True)
     return torch.where(z > -math.inf, slope * (z - top), 0.0).sum(-1)

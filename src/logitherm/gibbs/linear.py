@@ -141,7 +141,8 @@ def linear_state(
         names = ("log_partition", "mean_energy", "entropy", "heat_capacity")
         found = tuple(xp.stack([getattr(reference, n)(m, s) for m, s in zip(states, several)]) for n in names)
     observed = None if y is None else linear.label_logits(rows, head, y).reshape(batch)
-    return LinearState(t, *(value.reshape(t.shape) for value in found), label_logits=observed)
+    log_z, energy, entropy, heat = (value.reshape(t.shape) for value in found)
+    return LinearState(t, log_z, energy, entropy, heat, observed)
 
 
 def _kind(x: Array) -> str:

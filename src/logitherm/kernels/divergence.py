@@ -40,6 +40,6 @@ def divergence(
             if row >= 0:
                 raise_bad_row(side, first_row + rows.start + row, float(np.max(z[rows.start + row])), ())
 
-    map_blocks(work, *student.shape, BLOCK_VALUES)
+    map_blocks(work, len(student), student.shape[1], BLOCK_VALUES)
     values.ran["divergence"] += 1
     return out
