@@ -167,7 +167,7 @@ def test_autocast_checkpoints_and_accumulation():
     assert half.dtype == torch.float32 and half.item() == pytest.approx(loss(x, large).item(), rel=0.05)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")  # of the compiler
 def test_the_surrounding_model_compiles():
     torch.manual_seed(0)
     body, head = torch.nn.Linear(5, 4), torch.nn.Linear(4, 20)

@@ -7,7 +7,9 @@ whole rows, as many as fit a few dozen megabytes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
@@ -32,7 +34,19 @@ FEWEST_ROWS = 32  # of a block: each adds to the whole of the weight's slope
 TILE_VALUES = 1 << 18  # of logits whose slopes are found at a time, where they do not come in place
 
 
-@torch.compiler.disable  # its loop over blocks is not for a graph; the model around it compiles
+def _outside_graphs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Not for a graph, while the model around it compiles. The compiler takes seconds to import, so not before."""
+
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Tensor:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+@_outside_graphs
 def linear_distillation_loss(
     student_hidden: Tensor,
     student_head: Any,
