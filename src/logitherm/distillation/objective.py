@@ -65,7 +65,7 @@ class Objective:
         self, student: Tensor, teacher: Tensor, t_s: Tensor, t_t: Tensor, labels: Tensor | None, both: bool, check: Any
     ) -> Rows:
         """For logits (rows, states) of float32 or float64 and a temperature of each for every row."""
-        factor, factor_s, factor_t = self._factor(t_s, t_t)
+        factor, factor_s, factor_t = self.factor(t_s, t_t)
         if self.divergence == "mse":
             found = divergences.mean_squares(teacher / t_t[:, None], student / t_s[:, None])
             slope_s, slope_t = found.student / t_s[:, None], found.teacher / t_t[:, None]
@@ -92,7 +92,7 @@ class Objective:
             return function(log_p, log_q, usual if self.mixture is None else self.mixture)
         return (divergences.forward_kl if self.divergence == "forward_kl" else divergences.reverse_kl)(log_p, log_q)
 
-    def _factor(self, t_s: Tensor, t_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def factor(self, t_s: Tensor, t_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What a row is multiplied by, and its slopes in both temperatures."""
         if self.scale == "none" or not isinstance(self.scale, str):
             constant = torch.full_like(t_s, 1.0 if self.scale == "none" else float(self.scale))
