@@ -114,8 +114,8 @@ def test_a_temperature_that_is_not_stored_is_refused():
         sparse_distillation_loss(z, SampledTeacher.from_logits(z, draws=2, temperature=2.0, generator=0))
     with pytest.raises(ValueError, match="got 3"):
         SparseTeacher.from_logits(z, k=2).log_law(3.0)
+    t = torch.ones((), dtype=torch.float64, requires_grad=True)
     with pytest.raises(ValueError, match="temperature: must be constant"):
-        t = torch.ones((), dtype=torch.float64, requires_grad=True)
         sparse_distillation_loss(z, SparseTeacher.from_logits(z, k=2), temperature=t)
     third = SparseTeacher.from_logits(z.float(), k=2, temperatures=(1 / 3,))
     assert sparse_distillation_loss(z.float(), third, temperature=1 / 3).item() == 0
@@ -269,12 +269,14 @@ def test_the_slope_of_draws_has_no_bias(power):
     assert (deviations(divided) < 4.0) == (power == 1), "a sum of 1 for draws from p itself"
 
 
-def test_draws_are_repeatable_and_avoid_forbidden_states():
+def test_draws_are_repeatable_and_avoid_forbidden_states(monkeypatch):
     z = logits(5, 9, dtype=torch.bfloat16)
     z[:, 4] = -math.inf
     one, two, other = (SampledTeacher.from_logits(z, draws=50, generator=seed) for seed in (1, 1, 2))
     assert torch.equal(one.tokens, two.tokens) and not torch.equal(one.tokens, other.tokens)
     assert not (one.tokens == 4).any()
+    monkeypatch.setattr("logitherm.distillation.sparse.DRAWN", 20)
+    assert torch.equal(SampledTeacher.from_logits(z, draws=50, generator=1).tokens, one.tokens), "blocks change nothing"
     assert torch.allclose(one.estimate().sum(-1), torch.ones(5, dtype=torch.float64))
     even = SampledTeacher.from_logits(z, draws=4000, generator=0, proposal_power=0.0)
     assert torch.allclose(even.estimate(), torch.softmax(z.float(), -1), atol=0.1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from logitherm.kernels import softmax
 
 TEMPERATURES = (1.0, 2.0, 4.0)
 HALF = math.log(0.5)
+DRAWN = 1 << 22  # logits from which is drawn at a time
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,11 @@ class SampledTeacher:
         if not 0 <= proposal_power < math.inf:
             raise ValueError(f"proposal_power: must be finite and at least 0; got {proposal_power}; 1 needs no weights")
         t_r = t / proposal_power if proposal_power else math.inf
-        tokens = sample(z.detach(), t_r, generator=generator, size=draws).sort(-1).values  # sorted, they compress
+        if isinstance(generator, int):
+            generator = np.random.default_rng(generator)
+        blocks = z.split(max(DRAWN // z.shape[-1], 1))  # they are drawn in float64, which takes much more memory
+        tokens = torch.cat([sample(block, t_r, generator=generator, size=draws) for block in blocks])
+        tokens = tokens.sort(-1).values  # so that they compress
         weights = None
         if proposal_power != 1:
             log_p, log_r = (softmax(z, torch.full_like(z[:, 0], each), logarithm=True) for each in (t, t_r))
