@@ -29,6 +29,28 @@ class Prior(click.ParamType):
             self.fail(f"{value!r} must be a centre and a deviation of log T, both positive, like 1,0.5.", param, ctx)
 
 
+class Grid(click.ParamType):
+    """0.1:1.5:0.1, first, last and step; or 0.2,0.7,1."""
+
+    name = "grid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            if ":" in value:
+                first, last, step = map(float, value.split(":"))
+                if not (0 < step < float("inf") and 0 <= first <= last < float("inf") and (last - first) / step < 1000):
+                    raise ValueError
+                return tuple(round(first + i * step, 10) for i in range(int((last - first) / step + 1.5)))
+            found = tuple(sorted(map(float, value.split(","))))
+            if not (found[0] >= 0 and len(set(found)) == len(found)):
+                raise ValueError
+            return found
+        except ValueError:
+            self.fail(f"{value!r} must be first:last:step, like 0.1:1.5:0.1, or numbers like 0.2,0.7,1.", param, ctx)
+
+
 labels = click.option("--labels", type=FILE, metavar="FILE", help="Labels, where the logits' own file has none.")
 probabilities = click.option(
     "--probabilities", is_flag=True, help="The rows are probabilities, not logits (never guessed)."

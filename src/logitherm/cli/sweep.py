@@ -14,6 +14,7 @@ import click
 
 from logitherm.cli import options
 from logitherm.cli.files import require_writable
+from logitherm.cli.language_model import load_causal_lm, read_text
 from logitherm.cli.output import Tell, console, print_json, progress, reports_errors, warn
 
 if TYPE_CHECKING:
@@ -29,28 +30,6 @@ COLUMNS = (  # of the table: curve, heading, decimals
     ("compression_ratio", "gzip", 1),
     ("self_bleu", "self-BLEU", 2),
 )
-
-
-class Grid(click.ParamType):
-    """0.1:1.5:0.1, first, last and step; or 0.2,0.7,1."""
-
-    name = "grid"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            if ":" in value:
-                first, last, step = map(float, value.split(":"))
-                if not (0 < step < float("inf") and 0 <= first <= last < float("inf") and (last - first) / step < 1000):
-                    raise ValueError
-                return tuple(round(first + i * step, 10) for i in range(int((last - first) / step + 1.5)))
-            found = tuple(sorted(map(float, value.split(","))))
-            if not (found[0] >= 0 and len(set(found)) == len(found)):
-                raise ValueError
-            return found
-        except ValueError:
-            self.fail(f"{value!r} must be first:last:step, like 0.1:1.5:0.1, or numbers like 0.2,0.7,1.", param, ctx)
 
 
 @dataclass(frozen=True)
@@ -72,7 +51,11 @@ class Model:
 @click.argument("prompts", type=options.FILE)
 @options.options(
     click.option(
-        "--temperatures", type=Grid(), default="0.1:1.5:0.1", show_default=True, help="Grid, or a list with commas."
+        "--temperatures",
+        type=options.Grid(),
+        default="0.1:1.5:0.1",
+        show_default=True,
+        help="Grid, or a list with commas.",
     ),
     click.option(
         "--samples", type=click.IntRange(1), metavar="N", default=8, show_default=True, help="Texts a prompt."
@@ -146,14 +129,9 @@ def command(
 
 
 def read_prompts(path: Path) -> list[str]:
-    from logitherm.io import InputError, require_file
+    from logitherm.io import InputError
 
-    require_file(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: must be text in UTF-8; byte {error.start} is not; convert it") from error
-    found = [line for line in lines if line.strip()]
+    found = [line for line in read_text(path).splitlines() if line.strip()]
     if not found:
         raise InputError(f"{path}: must have a prompt a line; got none; write some")
     return found
@@ -175,26 +153,9 @@ def load_scorer(name: str) -> Callable[[str, str], Any]:
 
 
 def load_model(name: str, device: str) -> Model:
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        from logitherm.io import MissingExtra
-
-        raise MissingExtra("logitherm sweep", "transformers", "transformers") from error
+    tokenizer, model = load_causal_lm(name, device, "logitherm sweep")
     from logitherm.integrations.causal_lm import CausalLM
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    if (os.sep in name or name.startswith(".")) and not os.path.isdir(name):
-        raise ValueError(f"{name}: no such folder; name that of a model, or a model of the hub")
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        model = transformers.AutoModelForCausalLM.from_pretrained(name)
-        model.to(torch.device(device))  # type: ignore[arg-type]
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{name}: cannot be loaded as a causal language model ({reason}); check its name") from error
     ends = model.generation_config.eos_token_id
     stop = () if ends is None else tuple(ends) if isinstance(ends, (list, tuple)) else (ends,)
 

@@ -262,7 +262,7 @@ def _in_place(
     assert t_s is not None and t_t is not None
     by_kernel = plan.objective.divergence in KINDS and z_s.device.type == "cpu" and by_t == [None, None]
     if by_kernel and not plan.hard_weight and plan.softcap is None:
-        factor = plan.objective.factor(t_s, t_t)
+        factor, _, _ = plan.objective.factor(t_s, t_t)
         arrays = [x.numpy() for x in (z_s, z_t)] + [x.double().numpy() for x in (t_s, t_t, factor * block.weights)]
         found = divergence_of(plan.objective.divergence, *arrays, slopes=slopes, first_row=first)
         return (torch.from_numpy(found) * factor * block.weights).sum()

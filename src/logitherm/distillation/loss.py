@@ -125,22 +125,18 @@ def distillation_loss(
     states = z_s.shape[-1]
     flat = [z.reshape(-1, states) for z in (z_s_soft, z_t_soft)] + [t.reshape(-1) for t in (t_s, t_t)]
     y = None if labels is None else labels.reshape(-1)
-    keep = None if weights is None else weights.reshape(-1) > 0
-    if keep is not None and not bool(keep.all()):  # what does not count may be anything, NaN too
+    keep = kept_rows(weights)
+    if keep is not None:  # what does not count may be anything, NaN too
         flat = [value[keep] for value in flat]
         y = None if y is None else y[keep]
     for name, z in (("student", flat[0]), ("teacher", flat[1])):
         require_sound(z, name, check, keep)
     rows = _Rows.apply(*flat, y, objective)
     if hard_weight:
-        z = z_s.reshape(-1, states)
-        z = z[keep] if keep is not None and not bool(keep.all()) else z
         assert y is not None
-        log_p = softmax(z, torch.ones_like(z[:, 0]), logarithm=True, check=False)
-        rows = (1 - hard_weight) * rows - hard_weight * log_p.gather(-1, y[:, None])[:, 0]
-    if keep is not None and not bool(keep.all()):
-        rows = torch.zeros(keep.shape, dtype=rows.dtype, device=rows.device).masked_scatter(keep, rows)
-    return reduced(rows.reshape(batch), weights, reduction)
+        z = z_s.reshape(-1, states)
+        rows = with_labels(rows, z if keep is None else z[keep], y, hard_weight, check)
+    return reduced(in_place_of_rows(rows, keep).reshape(batch), weights, reduction)
 
 
 class _Rows(torch.autograd.Function):
@@ -262,9 +258,27 @@ def require_sound(z: Tensor, name: str, check: bool | None, keep: Tensor | None 
         require_rows(z.detach().amax(-1), name, numbers=numbers)
 
 
+def kept_rows(weights: Tensor | None) -> Tensor | None:
+    """Which rows count, of all of them in a line; None where all do."""
+    if weights is None or bool((weights > 0).all()):
+        return None
+    return weights.reshape(-1) > 0
+
+
 def require_reduction(reduction: str) -> None:
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction: must be one of {', '.join(REDUCTIONS)}; got {reduction!r}; choose one")
+
+
+def with_labels(rows: Tensor, z: Tensor, labels: Tensor, hard_weight: float, check: bool | None) -> Tensor:
+    """Rows mixed with -log softmax(z) at their labels, at T = 1."""
+    log_p = softmax(z, torch.ones_like(z[:, 0]), logarithm=True, check=check)
+    return (1 - hard_weight) * rows - hard_weight * log_p.gather(-1, labels[:, None])[:, 0]
+
+
+def in_place_of_rows(rows: Tensor, keep: Tensor | None) -> Tensor:
+    """Kept rows among those that do not count, which are 0."""
+    return rows if keep is None else rows.new_zeros(keep.shape).masked_scatter(keep, rows)
 
 
 def reduced(rows: Tensor, weights: Tensor | None, reduction: str) -> Tensor:

@@ -65,8 +65,7 @@ class Objective:
         self, student: Tensor, teacher: Tensor, t_s: Tensor, t_t: Tensor, labels: Tensor | None, both: bool
     ) -> Rows:
         """For sound logits (rows, states) of float32 or float64 and a temperature of each for every row."""
-        factor = self.factor(t_s, t_t)
-        factor_s, factor_t = self._factor_slopes(t_s, t_t)
+        factor, factor_s, factor_t = self.factor(t_s, t_t)
         if self.divergence == "mse":
             found = divergences.mean_squares(teacher / t_t[:, None], student / t_s[:, None])
             slope_s = found.student / t_s[:, None]
@@ -94,27 +93,16 @@ class Objective:
             return function(log_p, log_q, usual if self.mixture is None else self.mixture)
         return (divergences.forward_kl if self.divergence == "forward_kl" else divergences.reverse_kl)(log_p, log_q)
 
-    def factor(self, t_s: Tensor, t_t: Tensor) -> Tensor:
-        """What a row is multiplied by."""
-        if self._is_constant:
-            return torch.full_like(t_s, 1.0 if self.scale == "none" else float(self.scale))
-        return self._limit * t_s * t_t
-
-    def _factor_slopes(self, t_s: Tensor, t_t: Tensor) -> tuple[Tensor, Tensor]:
-        if self._is_constant:
-            return torch.zeros_like(t_s), torch.zeros_like(t_s)
-        return self._limit * t_t, self._limit * t_s
-
-    @property
-    def _is_constant(self) -> bool:
-        return self.scale == "none" or not isinstance(self.scale, str)
-
-    @property
-    def _limit(self) -> float:
+    def factor(self, t_s: Tensor, t_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a row is multiplied by, and its slopes in both temperatures."""
+        if self.scale == "none" or not isinstance(self.scale, str):
+            constant = torch.full_like(t_s, 1.0 if self.scale == "none" else float(self.scale))
+            return constant, torch.zeros_like(t_s), torch.zeros_like(t_s)
+        k = 1.0
         if self.scale == "limit" and self.divergence.startswith("skew"):
             weight = MIXED[self.divergence][1] if self.mixture is None else self.mixture
-            return 1 / (1 - weight) ** 2
-        return 1.0
+            k = 1 / (1 - weight) ** 2
+        return k * t_s * t_t, k * t_t, k * t_s
 
 
 def _dot(slope: Tensor, z: Tensor) -> Tensor:

@@ -1,0 +1,41 @@
+"""Language models of transformers, and the texts that they read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+
+def load_causal_lm(name: str, device: str, purpose: str) -> tuple[Any, Any]:
+    """A tokenizer and a model in evaluation mode; transformers stays silent. `purpose` is for the missing extra."""
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        from logitherm.io import MissingExtra
+
+        raise MissingExtra(purpose, "transformers", "transformers") from error
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if (os.sep in name or name.startswith(".")) and not os.path.isdir(name):
+        raise ValueError(f"{name}: no such folder; name that of a model, or a model of the hub")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        model = transformers.AutoModelForCausalLM.from_pretrained(name)
+        model.to(torch.device(device))  # type: ignore[arg-type]
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{name}: cannot be loaded as a causal language model ({reason}); check its name") from error
+    return tokenizer, model.eval()
+
+
+def read_text(path: Path) -> str:
+    """A file of text in UTF-8."""
+    from logitherm.io import InputError, require_file
+
+    require_file(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: must be text in UTF-8; byte {error.start} is not; convert it") from error

@@ -1,0 +1,291 @@
+"""Teachers of whom little is kept for each token: the k largest logits and the mass of the others, or a few draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from logitherm._array import as_logits, describe, require_rows
+from logitherm.gibbs.sampling import sample
+from logitherm.kernels import softmax
+
+TEMPERATURES = (1.0, 2.0, 4.0)
+HALF = math.log(0.5)
+DRAWN = 1 << 22  # logits from which is drawn at a time
+
+
+@dataclass(frozen=True)
+class SparseTeacher:
+    """The k largest logits of every row, and for some temperatures how much the others weigh.
+
+    With both the law of k tokens and of the tail, all other tokens together, is exact at these temperatures:
+    log p_i = z_i / T - log_partition_T and log p_tail = log_rest_T - log_partition_T. Tempering log-probabilities and
+    the mass of the tail at T = 1 is not: the tail is many tokens, each of which is tempered.
+
+    The weight of the tail is kept as the logarithm of a sum, and not as the log-partition function, beside which a
+    small tail is lost in rounding.
+
+    Parameters
+    ----------
+    tokens : int64 tensor, shape (rows, k)
+        States, in any order, no state twice in a row.
+    logits : float32 or float64 tensor, shape (rows, k)
+        Their logits; a constant may be added to a row, if it is to `log_rest` too, over T.
+    log_rest : tensor like `logits`, shape (rows, len(temperatures))
+        log sum exp(z_j / T) over the states that are not among `tokens`; -inf where there are none.
+    temperatures : tuple of float
+    states : int
+        Size of the vocabulary.
+
+    References
+    ----------
+    Hinton, Vinyals and Dean (2015), Distilling the knowledge in a neural network, section 2, for the law.
+
+    Examples
+    --------
+    >>> import torch
+    >>> teacher = SparseTeacher.from_logits(torch.tensor([[3.0, 1.0, 0.0, 0.0]]), k=2)
+    >>> teacher.tokens.tolist(), teacher.logits.tolist()
+    ([[0, 1]], [[0.0, -2.0]])
+    >>> [round(p, 4) for p in teacher.log_law(2.0).exp()[0].tolist()]
+    [0.5512, 0.2028, 0.246]
+    """
+
+    tokens: Tensor
+    logits: Tensor
+    log_rest: Tensor
+    temperatures: tuple[float, ...]
+    states: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "temperatures", as_temperatures(self.temperatures))
+        require_tokens(self.tokens, self.states)
+        if not isinstance(self.logits, Tensor) or self.logits.shape != self.tokens.shape:
+            raise ValueError(f"logits: must have the shape of tokens; got {describe(self.logits)}; one for each token")
+        shape = (len(self.tokens), len(self.temperatures))
+        if not isinstance(self.log_rest, Tensor) or tuple(self.log_rest.shape) != shape:
+            raise ValueError(f"log_rest: must have shape {shape}; got {describe(self.log_rest)}; one a temperature")
+
+    @classmethod
+    def from_logits(
+        cls, logits: Tensor, *, k: int, temperatures: Sequence[float] = TEMPERATURES, check: bool | None = None
+    ) -> SparseTeacher:
+        """What to keep of whole logits (..., states), -inf for forbidden ones; logits are those minus the row's top."""
+        z = flat_logits(logits, check)
+        if not 1 <= k <= z.shape[-1]:
+            raise ValueError(f"k: must lie between 1 and the {z.shape[-1]} states; got {k}; 16 to 128 is usual")
+        known = as_temperatures(temperatures)
+        tokens = z.topk(k, dim=-1).indices
+        found = [lumped(z, tokens, torch.full_like(z[:, 0], t))[:2] for t in known]
+        return cls(tokens, found[0][0], torch.stack([log_rest for _, log_rest in found], -1), known, z.shape[-1])
+
+    @classmethod
+    def from_log_partition(
+        cls,
+        tokens: Tensor,
+        logits: Tensor,
+        log_partition: Tensor,
+        *,
+        states: int,
+        temperatures: Sequence[float] = (1.0,),
+    ) -> SparseTeacher:
+        """Of logits (rows, k) and logsumexp(z / T) over all states (rows, temperatures).
+
+        The top log-probabilities of a server are logits whose log-partition function at T = 1 is 0. The tail is what
+        they leave of 1, so it is known to the rounding of 1 only.
+        """
+        known, z = as_temperatures(temperatures), as_logits(logits)
+        of_all = log_partition.to(z)
+        share = (z[..., None] / z.new_tensor(known)).logsumexp(-2) - of_all  # log of the mass of the k
+        if bool((share > 1e-2).any()):
+            row = int((share > 1e-2).any(-1).nonzero()[0])
+            raise ValueError(
+                f"log_partition: must be at least that of the k logits; row {row} has less; pass logsumexp(z / T) of "
+                "all states"
+            )
+        # log(1 - exp(share)), by whichever of two ways does not cancel
+        left = torch.where(share > HALF, torch.log(-torch.expm1(share)), torch.log1p(-torch.exp(share)))
+        return cls(tokens, z, torch.where(share < 0, left, -math.inf) + of_all, known, states)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def log_partition(self) -> Tensor:
+        """logsumexp(z / T) over all states, shape (rows, temperatures)."""
+        t = self.logits.new_tensor(self.temperatures)
+        return torch.logaddexp((self.logits[..., None] / t).logsumexp(-2), self.log_rest)
+
+    def coarse_logits(self, temperature: Tensor) -> Tensor:
+        """Logits of the k tokens and of the tail as one state (rows, k + 1), for a T of every row that is known."""
+        column = require_known(temperature, self.temperatures)
+        rest = self.log_rest.to(temperature).gather(-1, column[:, None])
+        return torch.cat([self.logits.to(temperature), temperature[:, None] * rest], -1)
+
+    def log_law(self, temperature: float) -> Tensor:
+        """log p of the k tokens, and of the tail in the last place: shape (rows, k + 1)."""
+        t = torch.full_like(self.logits[:, 0], temperature)
+        return softmax(self.coarse_logits(t), t, logarithm=True)
+
+
+@dataclass(frozen=True)
+class SampledTeacher:
+    """A few tokens of every row drawn from the teacher: an estimate of p = softmax(z / T) without bias.
+
+    Draws are from r, proportional to p^proposal_power, and the estimate is p_i / r_i / draws for every draw of i. It is
+    not divided by its sum: that would bias it wherever r is not p. A token drawn n times stands there n times, so that
+    for r = p nothing but tokens has to be kept.
+
+    Parameters
+    ----------
+    tokens : int64 tensor, shape (rows, draws)
+    temperature : float
+    states : int
+    weights : float32 or float64 tensor, shape (rows, draws), optional
+        p / r at the tokens; None where r = p.
+    proposal_power : float
+
+    References
+    ----------
+    Anshumann et al. (2025), Sparse logit sampling: accelerating knowledge distillation in LLMs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> teacher = SampledTeacher.from_logits(torch.tensor([[2.0, 1.0, -9.0]]), draws=4, generator=0)
+    >>> teacher.tokens.tolist(), teacher.estimate().tolist()
+    ([[0, 0, 0, 0]], [[1.0, 0.0, 0.0]])
+    """
+
+    tokens: Tensor
+    temperature: float
+    states: int
+    weights: Tensor | None = None
+    proposal_power: float = 1.0
+
+    def __post_init__(self) -> None:
+        (known,) = as_temperatures((self.temperature,))
+        object.__setattr__(self, "temperature", known)
+        require_tokens(self.tokens, self.states)
+        if (self.weights is None) != (self.proposal_power == 1):
+            raise ValueError("weights: must be given if proposal_power is not 1, and only then; they are p / r")
+        if self.weights is not None and self.weights.shape != self.tokens.shape:
+            raise ValueError(f"weights: must have the shape of tokens; got {describe(self.weights)}; one for each draw")
+
+    @classmethod
+    def from_logits(
+        cls,
+        logits: Tensor,
+        *,
+        draws: int,
+        temperature: float = 1.0,
+        generator: Any,
+        proposal_power: float = 1.0,
+        check: bool | None = None,
+    ) -> SampledTeacher:
+        """Draw from whole logits (..., states), -inf for forbidden ones; `generator` is a seed or a generator."""
+        z = flat_logits(logits, check)
+        (t,) = as_temperatures((temperature,))
+        if draws < 1:
+            raise ValueError(f"draws: must be at least 1; got {draws}; 12 to 64 is usual")
+        if not 0 <= proposal_power < math.inf:
+            raise ValueError(f"proposal_power: must be finite and at least 0; got {proposal_power}; 1 needs no weights")
+        t_r = t / proposal_power if proposal_power else math.inf
+        if isinstance(generator, int):
+            generator = np.random.default_rng(generator)
+        blocks = z.split(max(DRAWN // z.shape[-1], 1))  # they are drawn in float64, which takes much more memory
+        tokens = torch.cat([sample(block, t_r, generator=generator, size=draws) for block in blocks])
+        tokens = tokens.sort(-1).values  # so that they compress
+        weights = None
+        if proposal_power != 1:
+            log_p, log_r = (softmax(z, torch.full_like(z[:, 0], each), logarithm=True) for each in (t, t_r))
+            weights = (log_p.gather(-1, tokens) - log_r.gather(-1, tokens)).exp()
+        return cls(tokens, t, z.shape[-1], weights, proposal_power)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        return (self.temperature,)
+
+    @property
+    def shares(self) -> Tensor:
+        """What each draw adds to the estimate of its token, shape (rows, draws)."""
+        draws = self.tokens.shape[-1]
+        if self.weights is None:
+            return torch.full(self.tokens.shape, 1 / draws, dtype=torch.float64, device=self.tokens.device)
+        return self.weights / draws
+
+    def estimate(self) -> Tensor:
+        """The estimate of every probability, shape (rows, states)."""
+        shares = self.shares
+        return shares.new_zeros(len(self), self.states).scatter_add_(-1, self.tokens, shares)
+
+
+class Lumped(NamedTuple):
+    """A row of logits as k of them and the rest."""
+
+    near: Tensor  # (rows, k), logits minus the row's top
+    log_rest: Tensor  # (rows,), log sum exp(z / T) over the others, of the same zero
+    within: Tensor  # (rows, states), the law of the others among themselves, 0 for the k
+
+
+def lumped(z: Tensor, tokens: Tensor, t: Tensor, check: bool = False) -> Lumped:
+    """Set `tokens` apart from the other states. The only array of the size of `z` is `within`."""
+    near, rest = z.gather(-1, tokens), z.scatter(-1, tokens, -math.inf)
+    high = rest.amax(-1)
+    top = torch.maximum(high, near.amax(-1))
+    if check:
+        require_rows(top)
+    none = high == -math.inf  # and not the opposite, which would hide NaN
+    anchor = torch.where(none, 0.0, high)[:, None]
+    weights = rest.sub_(anchor).div_(t[:, None]).exp_()
+    total = weights.sum(-1)
+    log_rest = torch.where(none, -math.inf, (high - top) / t + total.log())
+    return Lumped(near - top[:, None], log_rest, weights.div_(torch.where(none, 1.0, total)[:, None]))
+
+
+def flat_logits(logits: Any, check: bool | None) -> Tensor:
+    """A teacher's logits as rows; nothing is learned through them."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"logits: must be a torch tensor; got {describe(logits)}; convert it with torch.as_tensor")
+    z = as_logits(logits).detach()
+    z = z.reshape(-1, z.shape[-1])
+    if check is not False:
+        require_rows(z.amax(-1))
+    return z
+
+
+def as_temperatures(values: Sequence[float]) -> tuple[float, ...]:
+    found = tuple(float(value) for value in values)
+    if not found or any(not 0 < t < math.inf for t in found) or len(set(found)) < len(found):
+        raise ValueError(f"temperatures: must be positive, finite and all different; got {found}; try 1, 2, 4")
+    return found
+
+
+def require_tokens(tokens: Any, states: int) -> None:
+    if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64 or tokens.ndim != 2 or not tokens.shape[1]:
+        raise TypeError(f"tokens: must be int64 of shape (rows, k); got {describe(tokens)}; reshape them")
+    low, high = (int(end) for end in tokens.aminmax()) if tokens.numel() else (0, 0)
+    if low < 0 or high >= states:
+        raise ValueError(f"tokens: must lie in [0, {states}); got {low} to {high}; mend them")
+
+
+def require_known(temperature: Tensor, known: tuple[float, ...]) -> Tensor:
+    """Which of the known temperatures that of every row is, to the digits of float32; raises if it is none."""
+    same = temperature[:, None].float() == torch.tensor(known, dtype=torch.float32, device=temperature.device)
+    if not bool(same.any(-1).all()):
+        bad = float(temperature[~same.any(-1)][0])
+        stored = ", ".join(f"{t:g}" for t in known)
+        raise ValueError(
+            f"temperature: must be one that is stored of the teacher ({stored}); got {bad:g}; take one of these, or "
+            "store the teacher again with this one"
+        )
+    return same.long().argmax(-1)
