@@ -60,7 +60,7 @@ def test_every_knob_is_a_step(as_json, model):
         "PresencePenalty(0.5)",
         "FrequencyPenalty(0.1)",
         "DRY(0.8)",
-        "Temperature(SetPoint(entropy=1.5",
+        "Temperature(SetPoint(entropy=1.5))",
     ]
     order += [
         "TopNSigma(3.0)",
@@ -85,7 +85,7 @@ def test_a_calibrator_lies_under_the_temperature(as_json, model, tmp_path, comma
     scaling.save(tmp_path / "tokens.json")
     options = ["--max-tokens", 6, "--repetition-penalty", 1.1]
     base = as_json("generate", model, PROMPT, *options, "--calibrator", tmp_path / "tokens.json", "--temperature", 0.5)
-    assert base["pipeline"].startswith("Pipeline([RepetitionPenalty(1.1), Temperature(TemperatureScaling(")
+    assert base["pipeline"].startswith("Pipeline([RepetitionPenalty(1.1), Temperature(TemperatureScaling of T =")
     number = as_json("generate", model, PROMPT, *options, "--temperature", 0.5 * scaling.temperature_)
     assert [token["id"] for token in base["tokens"]] == [token["id"] for token in number["tokens"]]
     TemperatureScaling().fit(z[:, :5], labels % 5).save(tmp_path / "few.json")
@@ -99,6 +99,8 @@ def test_a_preset_has_its_own_names_and_defaults(as_json, command, model):
     knobs = ("--dry", "0.8,2,3", "--xtc", "0.1")
     found = as_json("generate", model, PROMPT, "--max-tokens", 2, "--preset", "llama.cpp", *knobs)["pipeline"]
     assert "DRY(0.8, base=2, allowed=3" in found and "XTC(0.1)" in found
+    found = as_json("generate", model, PROMPT, "--max-tokens", 2, "--preset", "llama.cpp", "--mirostat", "4,0.2")
+    assert found["pipeline"] == "Pipeline([Temperature(0.8), Mirostat(4, eta=0.2)])"
     wrong = command("generate", model, PROMPT, "--preset", "vllm", "--typical", 0.9, code=2)
     assert "--typical is not among what vllm has" in wrong.stderr
 
@@ -149,8 +151,10 @@ def test_a_stop_string_and_what_follows_are_not_text(as_json, command, model):
         (["--edt", "1"], 2, "must be 2 numbers with commas between them"),
         (["--stop", ""], 2, "--stop must not be empty"),
         (["--max-tokens", "300"], 1, "--max-tokens: must be at most 25"),
-        (["--top-k", "0"], 1, "k: must be a whole number of at least 1"),
-        (["--temperature", "-1"], 1, "temperature: must be in"),
+        (["--top-k", "0"], 1, "--top-k: must be a whole number of at least 1; got 0"),
+        (["--min-p", "0"], 1, "--min-p: must be in (0, 1]; got 0"),
+        (["--dry", "0.8,0.5"], 1, "--dry: must be"),
+        (["--temperature", "-1"], 1, "--temperature: must be in"),
         (["--calibrator", "nothing.json"], 1, "nothing.json: no such file"),
     ],
 )

@@ -6,7 +6,18 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from logitherm.generation import MinP, Pipeline, RepetitionPenalty, Temperature, TopK, TopP, Typical, fast
+from logitherm.generation import (
+    XTC,
+    MinP,
+    Mirostat,
+    Pipeline,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopP,
+    Typical,
+    fast,
+)
 from logitherm.generation.noise import DRAW, uniforms
 
 INF = math.inf
@@ -211,7 +222,7 @@ def test_a_bad_setting_is_named_and_costs_no_other(steps, request_, message, rou
             {"history": [[1]] * 2},
             r"history: must have one entry a request, 3; got 2; \[\] is",
         ),
-        ([], {"route": "gpu"}, "route: must be one of auto, kernels, reference and on_error of raise, row; got 'gpu'"),
+        ([], {"route": "gpu"}, "route: must be one of auto, kernels, reference; got 'gpu'"),
     ],
 )
 def test_what_does_not_fit_the_batch_is_refused_whole(steps, request_, message, on_error):
@@ -241,3 +252,46 @@ def test_no_requests():
         drawn = pipeline.sample(np.zeros((0, 50)), seed=0, position=0)
         assert drawn.token.shape == drawn.kept.shape == drawn.log_probability.shape == (0,)
         assert pipeline.sample(np.zeros((0, 5000)), seed=0, position=0).token.shape == (0,)
+
+
+def test_what_is_no_list_of_steps():
+    with pytest.raises(TypeError, match="steps: must be a list of steps; got Temperature"):
+        Pipeline(Temperature(0.7))
+    with pytest.raises(TypeError, match="number 0 is type"):
+        Pipeline([Temperature])
+
+
+def test_histories_of_another_model_and_prompts_longer_than_they(rng):
+    z = rng.normal(size=(3, 50))
+    pipeline = Pipeline([RepetitionPenalty(1.2)])
+    given = {"seed": 0, "position": 0}
+    with pytest.raises(ValueError, match=r"history: must be tokens below the 50 states.* request 2 has token 50"):
+        pipeline.sample(z, history=[[1], [2], [50]], **given)
+    with pytest.raises(ValueError, match=r"history: .* request 1 has object values"):
+        pipeline.sample(z, history=[[1], [None], [5]], **given)
+    with pytest.raises(ValueError, match=r"prompt_lengths: .* request 0 has 5 for 1 tokens"):
+        pipeline.sample(z, history=[[1], [2], [3]], prompt_lengths=5, **given)
+    drawn = pipeline.sample(z, history=[[1], [2], [50]], on_error="row", **given)
+    assert list(drawn.errors) == [2] and drawn.token[2] == -1 and np.all(drawn.token[:2] >= 0)
+
+
+def test_the_law_of_a_step_with_a_chance_needs_the_seed(rng):
+    z = rng.normal(size=(2, 20))
+    with pytest.raises(ValueError, match="seed: must be given, as whether XTC strikes is drawn"):
+        Pipeline([XTC(0.5)]).probabilities(z)
+    assert Pipeline([XTC(0.5)]).probabilities(z, seed=1).shape == (2, 20)
+
+
+def test_a_message_to_a_row_does_not_ask_for_what_is_given(rng):
+    z = rng.normal(size=(2, 20))
+    z[1] = np.nan
+    drawn = Pipeline().sample(z, seed=0, position=0, on_error="row")
+    assert "on_error" not in drawn.errors[1] and drawn.errors[1].endswith("mend the model or the mask")
+    with pytest.raises(ValueError, match="on_error: must be one of raise, row; got 'skip'"):
+        Pipeline().sample(z, seed=0, position=0, on_error="skip")
+
+
+def test_memory_of_another_batch(rng):
+    z = rng.normal(size=(2, 20))
+    with pytest.raises(ValueError, match="memory: must be of the 2 requests; got 4"):
+        Pipeline([Mirostat()]).sample(z, seed=0, position=0, memory={"mirostat": np.ones(4)})

@@ -167,6 +167,15 @@ def test_tokens_are_told_as_they_come(gpt2):
     assert [int(draws.token[0]) for draws in told] == found[0, inputs["input_ids"].shape[1] :].tolist()
 
 
+def test_a_streamer_gets_every_token_and_the_end(gpt2):
+    streamer = transformers.TextIteratorStreamer(gpt2.tokenizer, skip_prompt=True, timeout=60)
+    tokens = gpt2.generate(PROMPTS[:1], custom_generate=sample, pipeline=TopK(5), seed=3, token_streamer=streamer)
+    assert "".join(streamer) == gpt2.tokenizer.decode(tokens[0])
+    with pytest.raises(ValueError, match="output_scores: are not kept"):
+        options = {"output_scores": True, "return_dict_in_generate": True, "max_new_tokens": 3}
+        gpt2.model.generate(**gpt2.inputs(PROMPTS[:1]), custom_generate=sample, **options)
+
+
 def test_what_a_model_brings_of_temperature_and_truncation_does_not_run(gpt2):
     ours = gpt2.generate(PROMPTS, custom_generate=sample, pipeline=Temperature(1.0), seed=5)
     quietly = gpt2.generate(

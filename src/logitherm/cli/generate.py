@@ -94,7 +94,7 @@ def _number(name: str, text: str, kind: Any = float, metavar: str = "X") -> Any:
     ),
     click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; may be given several times."),
     click.option("--chat", is_flag=True, help="PROMPT is a message to the model, in its own chat format."),
-    click.option("--color", is_flag=True, help="Shade tokens by how much they surprise the model."),
+    click.option("--color", is_flag=True, help="On a terminal, shade tokens by how much they surprise the model."),
     options.as_json,
 )
 @reports_errors

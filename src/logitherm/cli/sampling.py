@@ -21,6 +21,7 @@ ALIASES = {
     "repetition_penalty": ("repeat_penalty",),
     "dry": ("dry_multiplier", "dry_base", "dry_allowed_length"),
     "xtc": ("xtc_probability", "xtc_threshold"),
+    "mirostat": ("mirostat_ent", "mirostat_lr"),
 }
 # In this order where there is no preset: the temperature before what is truncated.
 PENALTIES = {
@@ -75,28 +76,45 @@ class Knobs:
 
 def pipeline_of(knobs: Knobs, vocabulary: int) -> Pipeline:
     """Penalties, the calibrator's temperature, and then the engine's own order, or temperature before truncation."""
-    import numpy as np
-
     from logitherm import generation
-    from logitherm.generation import Pipeline
 
     given = {name: getattr(knobs, name) for name in (*PENALTIES, *STEPS) if getattr(knobs, name) is not None}
     temperature = _temperature(knobs)
     if knobs.preset is not None:
         steps = list(_preset(knobs.preset, given, temperature).steps)
     else:
-        steps = [_made(kind, given[name]) for name, kind in PENALTIES.items() if name in given]
+        asked = [(name, kind, given[name]) for name, kind in PENALTIES.items() if name in given]
         if temperature is not None:
-            steps.append(generation.Temperature(temperature))
-        steps += [_made(kind, given[name]) for name, kind in STEPS.items() if name in given]
+            asked.append(("temperature", "Temperature", temperature))
+        asked += [(name, kind, given[name]) for name, kind in STEPS.items() if name in given]
+        steps = [_sound(name, kind, value, vocabulary) for name, kind, value in asked]
     if knobs.calibrator is not None:
         base = generation.Temperature(_base(knobs.calibrator, vocabulary))
         first = next((i for i, step in enumerate(steps) if not step.needs_history), len(steps))
         steps.insert(first, base)
+    return _tried(steps, vocabulary)
+
+
+def _tried(steps: list[Any], vocabulary: int) -> Pipeline:
+    """The pipeline, after one draw: what is out of range shows before the first token."""
+    import numpy as np
+
+    from logitherm.generation import Pipeline
+
     pipeline = Pipeline(steps)
-    nothing = np.zeros((1, vocabulary), dtype=np.float32)
-    pipeline.sample(nothing, seed=0, position=0, history=[[0]])  # what is out of range shows before the first token
+    pipeline.sample(np.zeros((1, vocabulary), dtype=np.float32), seed=0, position=0, history=[[0]])
     return pipeline
+
+
+def _sound(option: str, kind: str, value: Any, vocabulary: int) -> Any:
+    """A step whose errors name the option."""
+    try:
+        step = _made(kind, value)
+        _tried([step], vocabulary)
+    except ValueError as error:
+        rest = str(error).partition(": ")[2].replace("request 0 has", "got").replace(", or clamp=True", "")
+        raise ValueError(f"--{option.replace('_', '-')}: {rest}") from error
+    return step
 
 
 def _made(kind: str, value: Any) -> Any:
@@ -134,10 +152,14 @@ def _preset(name: str, given: dict[str, Any], temperature: Any) -> Pipeline:
     known = inspect.signature(make).parameters
     settings: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
     for option, value in given.items():
-        theirs = [n for n in (option, *ALIASES.get(option, ())) if n in known]
+        theirs = [n for n in (*ALIASES.get(option, ()), option) if n in known]
         if not theirs:
-            raise click.UsageError(f"--{option.replace('_', '-')} is not among what {name} has; leave one of them out.")
+            raise click.UsageError(
+                f"--{option.replace('_', '-')} is not among what {name} has; leave it or --preset out."
+            )
         settings |= zip(theirs, value if isinstance(value, tuple) else (value,))
+        if option == "mirostat":
+            settings["mirostat"] = 2
     made: Pipeline = make(**settings)
     return made
 

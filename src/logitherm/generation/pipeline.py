@@ -14,11 +14,12 @@ from logitherm.generation import fast
 from logitherm.generation.draws import Draws
 from logitherm.generation.noise import DRAW
 from logitherm.generation.requests import as_rows, context_of, entry, on_device, require_rows, step_of
-from logitherm.generation.steps import Context, Mirostat, RepetitionPenalty, Step, Temperature
+from logitherm.generation.steps import XTC, Context, Mirostat, RepetitionPenalty, Step, Temperature
 from logitherm.generation.steps.context import ShapeError
 from logitherm.generation.steps.laws import softmax
 from logitherm.kernels.sampling import inverse_cdf, may_run
 
+ASK_FOR_ROWS = ', or pass on_error="row"'
 ROUTES = ("auto", "kernels", "reference")
 ON_ERROR = ("raise", "row")
 
@@ -49,10 +50,12 @@ class Pipeline:
     """
 
     def __init__(self, steps: Iterable[Step] = ()) -> None:
+        if isinstance(steps, Step) or not isinstance(steps, Iterable):
+            raise TypeError(f"steps: must be a list of steps; got {type(steps).__name__}; give Pipeline([step])")
         self.steps: tuple[Step, ...] = tuple(steps)
         cooled = False
         for number, step in enumerate(self.steps):
-            if not isinstance(step, Step):
+            if not isinstance(step, Step) or isinstance(step, type):
                 raise TypeError(
                     f"steps: must be steps, with a kind and a call; number {number} is {type(step).__name__}; give "
                     "Temperature(0.7), say"
@@ -89,7 +92,12 @@ class Pipeline:
         return z
 
     def probabilities(self, logits: Array, **request: Any) -> Array:
-        """The law that `sample` draws from, shape of the logits. Arguments are those of `sample`."""
+        """The law that `sample` draws from, shape of the logits. Arguments are those of `sample`.
+
+        Where a step has a chance of its own (XTC) it is the law after that chance, and `seed` must be given.
+        """
+        if "seed" not in request and any(isinstance(step, XTC) for step in self.steps):
+            raise ValueError("seed: must be given, as whether XTC strikes is drawn; got none; pass that of the request")
         return softmax(self.process(logits, **request))
 
     def sample(
@@ -129,7 +137,7 @@ class Pipeline:
         step : any
             For temperatures that are schedules.
         memory : dict, optional
-            `Draws.memory` of the call before.
+            `Draws.memory` of the call before. Mirostat learns from it: without, every token is its first.
         on_error : "raise" or "row"
             Whether a bad request is an error of the whole batch, or of its row alone: then its token is -1, its reason
             is in `Draws.errors`, and the others have theirs.
@@ -154,11 +162,9 @@ class Pipeline:
         >>> Pipeline().sample(z[1:], seed=1, request=[1], position=0).token.tolist()     # the second, alone
         [0]
         """
-        if route not in ROUTES or on_error not in ON_ERROR:
-            raise ValueError(
-                f"route: must be one of {', '.join(ROUTES)} and on_error of {', '.join(ON_ERROR)}; got {route!r} and "
-                f"{on_error!r}"
-            )
+        for name, value, possible in (("route", route, ROUTES), ("on_error", on_error, ON_ERROR)):
+            if value not in possible:
+                raise ValueError(f"{name}: must be one of {', '.join(possible)}; got {value!r}; choose one")
         options: dict[str, Any] = {
             "seed": seed,
             "position": position,
@@ -249,7 +255,7 @@ class Pipeline:
             except ShapeError:
                 raise
             except ValueError as error:
-                errors[row] = str(error).replace("request 0", f"request {row}")
+                errors[row] = str(error).replace("request 0", f"request {row}").replace(ASK_FOR_ROWS, "")
                 continue
             drawn[row] = found
             token[row], log_p[row], kept[row] = int(found.token[0]), found.log_probability[0], found.kept[0]
@@ -277,9 +283,15 @@ def _called(step: Step) -> str:
         same = value is f.default or (np.ndim(value) == 0 and not is_array(value) and value == f.default)
         if i and same:
             continue
-        text = f"<{len(value)} requests>" if np.ndim(value) else repr(value)
+        text = f"<{len(value)} requests>" if np.ndim(value) else _written(value)
         parts.append(text if i == 0 else f"{f.name}={text}")
     return f"{type(step).__name__}({', '.join(parts)})"
+
+
+def _written(value: Any) -> str:
+    """A parameter; of a fitted calibrator its T too."""
+    t = getattr(value, "temperature_", None)
+    return repr(value) if t is None else f"{type(value).__name__} of T = {float(t):.4g}"
 
 
 def _states_above(z: np.ndarray, floors: np.ndarray) -> np.ndarray:

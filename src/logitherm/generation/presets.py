@@ -44,6 +44,7 @@ from logitherm.generation.steps import (
     Eta,
     FrequencyPenalty,
     MinP,
+    Mirostat,
     PresencePenalty,
     RepetitionPenalty,
     Step,
@@ -56,6 +57,7 @@ from logitherm.generation.steps import (
 )
 from logitherm.generation.steps.context import per_row, require
 from logitherm.generation.steps.truncation import column, last_kept, sorted_law
+from logitherm.generation.thermostats import DynamicTemperature
 
 ALL = 2**31 - 1  # a number of states that no vocabulary has
 NEARLY_ZERO = 5e-324  # a min-p that removes what float64 cannot tell from probability 0
@@ -75,7 +77,9 @@ def hf(
 ) -> Pipeline:
     """What `generate(do_sample=True)` of transformers draws from, by the names of its `GenerationConfig`.
 
-    Limits: T = 0, which transformers refuses, is greedy. A top_p of 0 keeps the most probable state, as there.
+    Limits: T = 0, which transformers refuses, is greedy. A top_p of 0 keeps the most probable state, as there. Where
+    logits tie at a threshold, which those of bfloat16 models often do, transformers keeps the ones that its sort has
+    last, and here all are kept: a function of the law alone.
 
     Parameters
     ----------
@@ -100,7 +104,7 @@ def hf(
     steps: list[Step] = []
     _add(steps, repetition_penalty, 1.0, RepetitionPenalty)
     _add(steps, temperature, 1.0, Temperature)
-    _add(steps, top_h, None, _EntropyOfTop100)
+    _add(steps, top_h, None, TopHOf100)
     _add_k(steps, top_k, least=0)
     if not _is(top_p, 1.0):
         steps.append(TopK(1) if _is(top_p, 0.0) else TopP(top_p))
@@ -244,12 +248,17 @@ def llama_cpp(
     dry_breakers: Collection[int] = (),
     xtc_probability: Any = 0.0,
     xtc_threshold: Any = 0.1,
+    dynatemp_range: float = 0.0,
+    dynatemp_exponent: float = 1.0,
+    mirostat: int = 0,
+    mirostat_ent: float = 5.0,
+    mirostat_lr: float = 0.1,
 ) -> Pipeline:
     """What llama.cpp draws from with its default chain, by the names of its options.
 
     The temperature comes last, so that what is truncated is the law at T = 1.
 
-    Limits: T <= 0 is greedy.
+    Limits: T <= 0 is greedy. With `mirostat` all steps but the temperature are left out, as there.
 
     Parameters
     ----------
@@ -262,6 +271,10 @@ def llama_cpp(
     dry_multiplier, dry_base, dry_allowed_length, dry_breakers
         As in `DRY`; the breakers are tokens.
     xtc_probability, xtc_threshold : float or array of the batch shape
+    dynatemp_range, dynatemp_exponent : float
+        With a range T goes from temperature - range to temperature + range with the entropy (`DynamicTemperature`).
+    mirostat : 0 or 2
+        2 for Mirostat 2 of the surprise `mirostat_ent` in bits and the rate `mirostat_lr`.
 
     Returns
     -------
@@ -277,6 +290,16 @@ def llama_cpp(
     >>> presets.llama_cpp()
     Pipeline([TopK(40, clamp=True), TopP(0.95), MinP(0.05), Temperature(0.8)])  # CPU: TopK, TopP, MinP, Temperature by threshold
     """  # noqa: E501
+    if mirostat not in (0, 2):
+        raise ValueError(
+            f"mirostat: must be 0 or 2; got {mirostat}; version 1 needs an estimate of the vocabulary's law"
+        )
+    if dynatemp_range and not hasattr(temperature, "resolve"):
+        middle = float(temperature)
+        low, high = max(0.0, middle - dynatemp_range), middle + dynatemp_range
+        temperature = DynamicTemperature(low, high, dynatemp_exponent)
+    if mirostat:
+        return Pipeline([Temperature(temperature), Mirostat(mirostat_ent, mirostat_lr)])
     steps: list[Step] = []
     if repeat_last_n != 0:
         scope: dict[str, Any] = {"scope": "all", "window": _window(repeat_last_n, "repeat_last_n")}
@@ -393,7 +416,7 @@ def _window(last: int, name: str) -> int | None:
 
 
 @dataclass(frozen=True)
-class _EntropyOfTop100(Truncation):
+class TopHOf100(Truncation):
     """Top-H of transformers: of the 100 most probable states, those up to which sum -p log p is at most alpha times
     that of all 100, p renormalised over the 100 only."""
 

@@ -54,9 +54,17 @@ def context_of(
     lengths = np.full(rows, prompt_lengths) if type(prompt_lengths) is int else np.asarray(prompt_lengths)
     if lengths.shape not in ((), (rows,)):
         raise ShapeError(f"prompt_lengths: must be one number or one a request; got shape {lengths.shape}; mend it")
+    found = _histories(history, z.shape, steps)
+    lengths = lengths if lengths.ndim else np.full(rows, lengths)
+    if history is not None and any(length > len(tokens) for length, tokens in zip(lengths, found)):
+        row = next(row for row in range(rows) if lengths[row] > len(found[row]))
+        raise ValueError(
+            f"prompt_lengths: must be at most the length of the history; request {row} has {lengths[row]} for "
+            f"{len(found[row])} tokens; mend it"
+        )
     return Context(
-        history=_histories(history, rows, steps),
-        prompt_lengths=lengths if lengths.ndim else np.full(rows, lengths),
+        history=found,
+        prompt_lengths=lengths,
         uniform=lambda stream: make(seeds, requests, positions, stream),
         step=step,
         memory={name: np.array(value) for name, value in (memory or {}).items()},
@@ -74,7 +82,8 @@ def _words(values: Any, name: str, rows: int) -> np.ndarray:
     return np.full(rows, found) if found.ndim == 0 else np.ascontiguousarray(found)
 
 
-def _histories(history: Any, rows: int, steps: Sequence[Step]) -> list[np.ndarray]:
+def _histories(history: Any, shape: tuple[int, ...], steps: Sequence[Step]) -> list[np.ndarray]:
+    rows, states = shape
     if history is None:
         if any(step.needs_history for step in steps):
             names = ", ".join(type(step).__name__ for step in steps if step.needs_history)
@@ -82,8 +91,16 @@ def _histories(history: Any, rows: int, steps: Sequence[Step]) -> list[np.ndarra
         return [np.zeros(0, np.int64)] * rows
     if len(history) != rows:
         raise ShapeError(f"history: must have one entry a request, {rows}; got {len(history)}; [] is one without")
-    found = [to_numpy(tokens).astype(np.int64).reshape(-1) for tokens in history]
-    return [tokens[tokens >= 0] for tokens in found]
+    found = [to_numpy(tokens) for tokens in history]
+    for row, tokens in enumerate(found):
+        if tokens.size and (tokens.dtype.kind not in "iu" or tokens.max() >= states):
+            what = f"token {tokens.max()}" if tokens.dtype.kind in "iu" else f"{tokens.dtype} values"
+            raise ValueError(
+                f"history: must be tokens below the {states} states, negative for padding; request {row} has {what}; "
+                "pass those of this model"
+            )
+    tokens_of = [tokens.astype(np.int64).reshape(-1) for tokens in found]
+    return [tokens[tokens >= 0] for tokens in tokens_of]
 
 
 def require_rows(z: Array) -> None:

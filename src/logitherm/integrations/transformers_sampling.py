@@ -172,13 +172,14 @@ def sample(
     seed: Any = 0,
     request: Any = None,
     on_token: Callable[[Draws], None] | None = None,
+    token_streamer: Any = None,
     **model_kwargs: Any,
 ) -> torch.LongTensor | Sampled:
     """Sample with a pipeline: `model.generate(**inputs, custom_generate=sample, pipeline=pipeline, seed=7)`.
 
     `generate` prepares the inputs, the cache and the criteria by which to stop, and hands them over; what is left to
-    pass is `pipeline`, `seed`, `request` and `on_token`. The tokens of a request are a function of its prompt, its
-    seed and its number alone: the same by itself as in any batch, as far as the model's logits are.
+    pass is `pipeline`, `seed`, `request`, `on_token` and `token_streamer`. The tokens of a request are a function of
+    its prompt, its seed and its number alone: the same by itself as in any batch, as far as the model's logits are.
 
     The model's own processors (penalties, minimal lengths, forbidden words) run before the pipeline. Those of its
     temperature and truncation do not run, for the pipeline stands for them, and `do_sample` has no say (but `generate`
@@ -198,6 +199,9 @@ def sample(
         `num_return_sequences=n` the n sequences of request r have the numbers n r, n r + 1, ...
     on_token : callable, optional
         Called with the `Draws` of every step as it comes, one row a sequence, ended ones included.
+    token_streamer : transformers streamer, optional
+        `TextStreamer`, `TextIteratorStreamer` and the like. Under the name `streamer` it would not arrive: `generate`
+        hands that to no `custom_generate`.
 
     Returns
     -------
@@ -207,7 +211,8 @@ def sample(
     Raises
     ------
     ValueError
-        Beams; another number of pipelines or seeds than prompts; what a pipeline refuses.
+        Beams; `output_scores`, which are not kept (`Pipeline.process` has them); another number of pipelines or seeds
+        than prompts; what a pipeline refuses.
 
     Examples
     --------
@@ -224,6 +229,11 @@ def sample(
     """
     if (beams := generation_config.num_beams or 1) > 1:
         raise ValueError(f"num_beams: must be 1 where tokens are drawn; got {beams}; leave it out")
+    if generation_config.output_scores:
+        raise ValueError(
+            "output_scores: are not kept; got True; take log_probabilities of what is drawn, or output_logits and "
+            "Pipeline.process"
+        )
     rows = input_ids.shape[0]
     batch = _Batch(pipeline, seed, request, rows, generation_config.num_return_sequences or 1)
     mask = model_kwargs.get("decoder_attention_mask" if model.config.is_encoder_decoder else "attention_mask")
@@ -237,6 +247,8 @@ def sample(
     kept_logits: list[torch.Tensor] = []
     unfinished = torch.ones(rows, dtype=torch.bool, device=input_ids.device)
     loop = _Loop(model, generation_config, model_kwargs)
+    if token_streamer is not None:
+        token_streamer.put(input_ids.cpu())
     for position in count():
         z = loop.logits(input_ids)
         draws = batch.draw(processors(input_ids, z.clone()) if processors else z, position, input_ids, prompt)
@@ -251,11 +263,15 @@ def sample(
         if pad is not None:
             tokens = torch.where(unfinished, tokens, pad.to(tokens))
         input_ids = torch.cat([input_ids, tokens[:, None]], dim=-1)  # type: ignore[assignment]
+        if token_streamer is not None:
+            token_streamer.put(tokens.cpu())
         if on_token is not None:
             on_token(replace(draws, token=tokens, _logits=z))
         unfinished = unfinished & ~stopping_criteria(input_ids, None)
         if not unfinished.any():
             break
+    if token_streamer is not None:
+        token_streamer.end()
     if not wanted:
         return input_ids
     columns = [torch.as_tensor(np.stack(column, axis=1)) for column in zip(*found)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 from logitherm._array import (
@@ -80,6 +80,10 @@ class SetPoint:
     def __post_init__(self) -> None:
         targets = {name: getattr(self, name) for name in ("entropy", "mean_energy", "top_probability", "kl")}
         require_one_target(targets, self.side, self.out_of_range)
+
+    def __repr__(self) -> str:
+        own = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) is not f.default]
+        return f"SetPoint({', '.join(own)})"
 
     def resolve(self, logits: Array, step: Any = None) -> Array:
         return solve_temperature(logits, **vars(self))

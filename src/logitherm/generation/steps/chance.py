@@ -10,7 +10,7 @@ import numpy as np
 
 from logitherm._array import Array, like, namespace
 from logitherm.generation.noise import XTC_STRIKES
-from logitherm.generation.steps.context import Context, per_row, require
+from logitherm.generation.steps.context import Context, ShapeError, per_row, require
 from logitherm.generation.steps.laws import log_softmax
 
 NATS_A_BIT = math.log(2)
@@ -85,6 +85,8 @@ class Mirostat:
     def __call__(self, logits: Array, context: Context) -> Array:
         xp = namespace(logits)
         mu = context.memory.get("mirostat", np.full(logits.shape[0], math.nan))
+        if mu.shape != (logits.shape[0],):
+            raise ShapeError(f"memory: must be of the {logits.shape[0]} requests; got {len(mu)}; keep theirs")
         mu = context.memory["mirostat"] = np.where(np.isnan(mu), 2 * self.tau, mu)
         bits = -log_softmax(logits) / NATS_A_BIT
         most = xp.maximum(xp.astype(like(mu, logits), logits.dtype), xp.min(bits, axis=-1))

@@ -110,7 +110,7 @@ class TopP(Truncation):
     def mass(self, rows: int) -> np.ndarray:
         """p of every row."""
         p = per_row(self.p, rows, "p")
-        require((p > 0) & (p <= 1), p, "p", "in (0, 1]", "leave the step out to keep all; Temperature(0) is greedy")
+        require((p > 0) & (p <= 1), p, "p", "in (0, 1]", "leave the step out to keep all; a temperature of 0 is greedy")
         return p
 
     def threshold(self, logits: Array, context: Context) -> Array:
