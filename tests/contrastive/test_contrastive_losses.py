@@ -243,6 +243,24 @@ def test_a_hard_pair_in_fp16_has_its_loss_and_its_gradient():
         torch.testing.assert_close(mine.grad.double(), theirs.grad, rtol=1e-3, atol=1e-2)
 
 
+def test_losses_are_part_of_a_compiled_graph():
+    tower, learned = torch.nn.Linear(6, 4), LearnableTemperature(0.1, low=0.01)
+    x = made(9, 6, dtype=torch.float32).detach()
+
+    def total(x):
+        a = tower(x)
+        loss = info_nce(a, a.roll(1, 1), temperature=learned) + clip_loss(a, a.flip(1), temperature=learned, block=4)
+        loss = loss + siglip_loss(a, a.roll(2, 1), temperature=learned, bias=-3.0)
+        return loss + supcon_loss(a, torch.arange(9) % 3, temperature=learned)
+
+    found = []
+    for function in (total, torch.compile(total, backend="aot_eager", fullgraph=True)):
+        value = function(x)
+        gradients = torch.autograd.grad(value, [tower.weight, learned.log_temperature])
+        found.append((value.detach(), *gradients))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+
+
 # -- temperatures ----------------------------------------------------------------------------------------
 
 
