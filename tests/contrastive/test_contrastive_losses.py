@@ -243,6 +243,7 @@ def test_a_hard_pair_in_fp16_has_its_loss_and_its_gradient():
         torch.testing.assert_close(mine.grad.double(), theirs.grad, rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_losses_are_part_of_a_compiled_graph():
     tower, learned = torch.nn.Linear(6, 4), LearnableTemperature(0.1, low=0.01)
     x = made(9, 6, dtype=torch.float32).detach()
