@@ -1,5 +1,9 @@
 """Set a temperature: from a set point, a schedule, or anything else that keeps the `Temperature` protocol."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from logitherm.thermostat.protocol import PerGroup, SetPoint, Temperature
 from logitherm.thermostat.schedules import (
     ConstantSchedule,
@@ -11,11 +15,15 @@ from logitherm.thermostat.schedules import (
 )
 from logitherm.thermostat.setpoint import solve_temperature
 
+if TYPE_CHECKING:
+    from logitherm.thermostat.learned import LearnableTemperature
+
 __all__ = [
     "ConstantSchedule",
     "CosineSchedule",
     "ExponentialSchedule",
     "InverseTimeSchedule",
+    "LearnableTemperature",
     "LinearSchedule",
     "PerGroup",
     "PiecewiseSchedule",
@@ -23,3 +31,11 @@ __all__ = [
     "Temperature",
     "solve_temperature",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LearnableTemperature":  # needs PyTorch, which the others do not
+        from logitherm.thermostat.learned import LearnableTemperature
+
+        return LearnableTemperature
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
