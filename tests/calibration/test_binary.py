@@ -152,3 +152,9 @@ def test_no_temperature_is_negative():
 def test_errors(scores, labels, message):
     with pytest.raises(ValueError, match=message):
         PlattScaling().fit(scores, labels)
+
+
+def test_a_column_of_scores_goes_with_a_row_of_labels(rng):
+    x = 2 * rng.normal(size=(300, 1))
+    y = (rng.random(300) < 1 / (1 + np.exp(-x[:, 0]))).astype(int)
+    assert PlattScaling().fit(x, y).temperatures_ == PlattScaling().fit(x[:, 0], y).temperatures_

@@ -111,6 +111,14 @@ def test_scores_and_the_check_know_groups_too(files, command, as_json, grouped):
         )
 
 
+def test_the_rows_of_the_fit_are_no_test(files, command, calibrator):
+    warning = "these are the rows that"
+    assert warning in command("evaluate", files.val, "--calibrator", calibrator).stderr
+    assert warning in command("check", calibrator, files.val).stderr
+    assert warning not in command("evaluate", files.test, "--calibrator", calibrator).stderr
+    assert "swap the files, perhaps" in command("check", files.val, calibrator, code=1).stderr
+
+
 def test_groups_that_do_not_fit_are_refused(files, command, grouped, calibrator):
     groups = ("--groups", files / "groups.txt")
     error = command("apply", calibrator, files.test, "-o", files / "p.npz", *groups, code=1).stderr

@@ -59,8 +59,14 @@ def test_labels_of_probability_zero(files, command, as_json, softmax):
 
 def test_a_small_pilot_is_warned_of(files, command):
     rng = np.random.default_rng(0)
-    path = files.save("few.npz", logits=rng.normal(size=(20, 3)), labels=rng.integers(0, 3, 20))
-    assert "20 rows hardly tell how large their own error is" in command("plan", path, "--json").stderr
+    z = 2 * rng.normal(size=(25, 3))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    path = files.save("few.npz", logits=z, labels=labels)
+    assert "25 rows hardly tell how large their own error is" in command("plan", path, "--json").stderr
+    path = files.save("fewer.npz", logits=z[:10], labels=labels[:10])
+    assert "from 10 rows; label 20 or more" in command("plan", path, code=1).stderr
+    path = files.save("none.npz", logits=rng.normal(size=(40, 3)), labels=np.arange(40) % 3)
+    assert "got T = inf from 40 rows" in command("plan", path, code=1).stderr
 
 
 def test_errors(files, command):

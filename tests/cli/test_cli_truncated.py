@@ -134,7 +134,7 @@ def test_errors(answers, files, tmp_path, command):
     command("calibrate", answers, *CHOICES, "--save", tmp_path / "c.json")
     assert "exists" in command("calibrate", answers, *CHOICES, "--save", tmp_path / "c.json", code=1).stderr
     assert (
-        "applies to a .jsonl of answers"
+        "only `logitherm apply` has a use for it"
         in command("evaluate", files.val, "--calibrator", tmp_path / "c.json", code=1).stderr
     )
 

@@ -38,10 +38,7 @@ def test_a_calibrator_of_truncated_answers_is_not_for_rows_of_logits(files, comm
         ("bake", truncated, files / "m.onnx", "-o", files / "new.onnx"),
     ):
         error = command(*arguments, code=1).stderr
-        assert (
-            "must be a calibrator of whole rows; got one of truncated answers; it applies to a .jsonl of answers"
-            in error
-        )
+        assert "must be a calibrator of whole rows; got one of truncated answers; only `logitherm apply`" in error
 
 
 def test_calibrators_are_called_by_their_method(files):

@@ -67,8 +67,11 @@ def test_an_answer_is_looked_at_only_where_it_is_needed(tmp_path):
         ('{"logprobs": {"A": -0.1, "B": -0.1}, "answer": "A"}', "must be at most 1 together; these are 1.81"),
         ('{"logprobs": {"A": -1}}', "must have an `answer`, a token; got None"),
         ('{"logprobs": {"A": -1}, "answer": 1}', "must have an `answer`, a token; got 1"),
-        ('{"logprobs": {"A": -1}, "answer": "C"}', "the answer must be one of the choices A, B; got 'C'"),
-        ('{"logprobs": {" A": -1}, "answer": "A"}', "must list one of the choices A, B; lists  A; leave the line out"),
+        ('{"logprobs": {"A": -1}, "answer": "C"}', "the answer must be one of the choices 'A', 'B'; got 'C'"),
+        (
+            '{"logprobs": {" A": -1}, "answer": "A"}',
+            "must list one of the choices 'A', 'B'; lists ' A'; leave the line out",
+        ),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, message):

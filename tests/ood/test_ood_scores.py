@@ -300,3 +300,10 @@ def test_bad_input_is_refused(score):
 def test_gen_options_are_checked(options, error, match):
     with pytest.raises(error, match=match):
         generalized_entropy_score(np.zeros((1, 2)), **options)
+
+
+def test_probabilities_are_seen_and_refused(rng):
+    p = softmax(rng.normal(size=(20, 4)), axis=-1)
+    with pytest.raises(ValueError, match="must not be probabilities, of which F is not identifiable; got 20 rows"):
+        free_energy_score(p)
+    assert free_energy_score(p, check=False).shape == (20,)

@@ -102,6 +102,7 @@ class PlattScaling(Saved, ClassifierMixin, OneToOneFeatureMixin, TransformerMixi
         y = to_numpy(as_array(labels, "labels"))
         y = y.astype(np.int64) if y.dtype.kind == "b" else y
         given = tuple(as_array(scores, "scores").shape)
+        y = y[:, None] if given == (len(y), 1) and y.ndim == 1 else y  # as scikit-learn has one column
         if y.shape != given or y.dtype.kind not in "iu":
             raise ValueError(
                 f"labels: must be integers of the shape of scores {given}; got {describe(y)}; give 0, 1 or -1"

@@ -17,6 +17,7 @@ from logitherm.metrics.rows import as_inputs, row_statistics
 from logitherm.thermometer import TemperatureFit, fit_temperature
 
 SIZES = (100, 200, 500, 1000, 2000, 5000, 10000)
+FEWEST = 20  # rows of a pilot, whose own error is else anyone's guess
 MOST = 10**15  # labels; beyond this the counts of bins are no longer whole numbers in float64
 
 
@@ -208,6 +209,12 @@ def plan_sample_size(
 
 def _scaled_error(fit: TemperatureFit) -> float:
     """c of the standard error c / sqrt(n), from the sandwich error of a pilot."""
+    if fit.n < FEWEST or (fit.sandwich_error or 0.0) > fit.temperature:
+        known = "" if fit.sandwich_error is None else f" within {100 * fit.sandwich_error / fit.temperature:.0f} %"
+        raise ValueError(
+            f"labels: must tell the pilot's temperature at least roughly; got T = {fit.temperature:.3g}{known} from "
+            f"{fit.n} rows; label {FEWEST} or more, or plan without labels"
+        )
     if fit.sandwich_error is None or not 0 < fit.sandwich_error < math.inf:
         state = {"zero": "T = 0", "infinite": "T = inf"}.get(fit.at_bound or "", f"T = {fit.temperature:.3g}")
         raise ValueError(

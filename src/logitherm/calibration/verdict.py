@@ -83,7 +83,8 @@ def verdict(
             "mend."
         )
     if selection is not None and alone.at_bound is None:  # at a bound there is nothing to compare
-        found.append(_compared(selection))
+        grouped = goodness is not None and _groups_differ(goodness)
+        found.append(_compared(selection, improved=changes.nll.sign < 0, grouped=grouped))
         certain = certain or math.isinf(selection.of(selection.best).nll)
     if certain and prior is None:
         found.append(f"Without a few of the rows the rest ask for T = 0: collect more rows, or {PRIOR}")
@@ -104,16 +105,19 @@ def _shuffled(labels: Association | None) -> list[str]:
     ]
 
 
-def _compared(selection: Selection) -> str:
-    """What cross-validation allows to be said of one temperature against everything else."""
+def _compared(selection: Selection, *, improved: bool, grouped: bool) -> str:
+    """What cross-validation allows to be said of one temperature against everything else; the methods compared know no
+    groups."""
     best, single, nothing = (selection.of(name) for name in (selection.best, "temperature", AS_IT_IS))
     if math.isinf(best.nll):
         return "In cross-validation every method is certain of something wrong."
+    of_all = "no method without groups" if grouped else "no method"
     if nothing.behind <= TWO * nothing.error:
-        return (
-            "There is hardly anything to mend: by cross-validation no method lowers the NLL by more than chance allows."
-        )
+        mend = "" if improved or grouped else "There is hardly anything to mend: by"
+        return f"{mend or 'By'} cross-validation {of_all} compared lowers the NLL by more than chance allows."
     if single.behind <= TWO * single.error:
+        if grouped:
+            return "By cross-validation no method without groups does better than one temperature beyond chance."
         return "One temperature is all there is to gain: by cross-validation no other method does better beyond chance."
     share = (nothing.nll - single.nll) / (nothing.nll - best.nll)
     kept = "keeps every prediction" if best.keeps_predictions else "may change predictions"
@@ -123,6 +127,10 @@ def _compared(selection: Selection) -> str:
         f"By cross-validation one temperature brings {gain} of what the methods compared gain; method {best.method}, "
         f"{WORDS[best.method]}, brings the rest and {kept}: NLL {single.nll:.4g} to {best.nll:.4g}, ECE {ece}."
     )
+
+
+def _groups_differ(goodness: GoodnessOfFit) -> bool:
+    return any(test.family == "group" and test.trusted_p_value <= SURE for test in goodness.tests)
 
 
 def _groups(goodness: GoodnessOfFit, method: str) -> list[str]:

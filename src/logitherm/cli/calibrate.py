@@ -96,7 +96,8 @@ def command(
 ) -> None:
     """Fit a temperature on VAL and say what it mends, and whether one is enough.
 
-    Scores are taken on TEST; without TEST by 5-fold cross-fitting on VAL, so never on what was fitted.
+    Scores are taken on TEST; without TEST by 5-fold cross-fitting on VAL, so never on what was fitted (but for answers,
+    below, where it says so).
 
     Answers of a language model, of which only the top log-probabilities are known, come as .jsonl files with --choices
     or --vocabulary: one object a line, {"logprobs": {"A": -0.1, "B": -2.5}, "answer": "A"}.
@@ -230,7 +231,7 @@ def show(study: Any, data: list[LogitData], choices: Choices, written: list[tupl
         out.print()
         out.print(tables.selection_table(study.selection))
     if study.selection is not None:
-        out.print(tables.split_note(study.selection))
+        out.print(tables.split_note(study.selection, grouped=choices.groups is not None))
     if written:
         out.print()
     for what, path in written:

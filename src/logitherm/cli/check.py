@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.files import about, groups_for, load, read, remark, remark_groups, require_classes, require_possible
+from logitherm.cli.files import (
+    about,
+    groups_for,
+    load,
+    read,
+    remark,
+    remark_groups,
+    remark_own_rows,
+    require_classes,
+    require_possible,
+)
 from logitherm.cli.output import console, print_json, progress, reports_errors, warn
 
 if TYPE_CHECKING:
@@ -91,6 +101,7 @@ def command(
         )
     remark(data, "those rows are left out")
     remark_groups(calibrator, fitted, of_rows)
+    remark_own_rows(calibrator, fitted, data)
     if found.n < FEW:
         warn(f"{data.source}: {found.n} rows hardly tell how large their own error is; label at least {FEW}")
     if as_json:

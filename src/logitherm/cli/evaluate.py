@@ -17,6 +17,7 @@ from logitherm.cli.files import (
     remark,
     remark_bound,
     remark_groups,
+    remark_own_rows,
     require_classes,
     through,
 )
@@ -53,7 +54,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Score LOGITS against their labels, with intervals."""
-    from logitherm.metrics import defer_below
+    from logitherm.metrics import defer_below, risk_coverage
     from logitherm.metrics import evaluate as score
 
     if groups is not None and calibrator is None:
@@ -70,10 +71,12 @@ def command(
             scored_logits.append(through(fitted.transform, data.logits, of_rows))
         scores = [score(z, data.labels, bins=bins, seed=seed) for z in scored_logits]
         rules = [] if precision is None else [defer_below(z, data.labels, precision=precision) for z in scored_logits]
+        areas = [] if precision is None else [risk_coverage(z, data.labels, seed=seed).aurc for z in scored_logits]
     remark(data, "the NLL is infinite")
     if calibrator is not None and fitted is not None:
         remark_bound(calibrator, getattr(fitted, "at_bound_", None))
         remark_groups(calibrator, fitted, of_rows)
+        remark_own_rows(calibrator, fitted, data)
     if as_json:
         print_json(
             {
@@ -88,6 +91,7 @@ def command(
                 **scored(scores[-1]),
                 "uncalibrated": scored(scores[0]) if fitted is not None else None,
                 "deferral": rules[-1].to_dict() if rules else None,
+                "aurc": areas[-1].to_dict() if areas else None,
             }
         )
         return
@@ -97,8 +101,8 @@ def command(
     titles = ["as it is"] if fitted is None else ["as it is", described(fitted)]
     out.print(tables.score_table(list(zip(titles, scores, strict=True))))
     out.print(tables.footnote(f"Scores: {about(data, data.n)}, Wilson and bootstrap intervals."))
-    for title, rule in zip(titles, rules):
-        out.print(tables.deferral_note(title, rule, precision))
+    for title, rule, area in zip(titles, rules, areas):
+        out.print(tables.deferral_note(title, rule, precision, area))
 
 
 def scored(evaluation: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +29,13 @@ def load(path: Path, tell: Tell, *, scores: bool = False) -> Any:
     from logitherm.io import InputError, require_file
 
     require_file(path, f"make one with `logitherm calibrate ... --save {path.name}`")
+    if path.suffix.lower() != ".json":
+        raise InputError(f"{path}: must be a calibrator, a .json file; got {path.suffix}; swap the files, perhaps")
     fitted = load_calibrator(path)
     if isinstance(fitted, TruncatedTemperatureScaling):
         raise InputError(
-            f"{path}: must be a calibrator of whole rows; got one of truncated answers; it applies to a .jsonl "
-            "of answers"
+            f"{path}: must be a calibrator of whole rows; got one of truncated answers; only `logitherm apply` has "
+            "a use for it, with a .jsonl of answers"
         )
     if isinstance(fitted, PlattScaling) and not scores:
         raise InputError(f"{path}: must be a calibrator of logits; got one of a score a label; use it in Python")
@@ -76,9 +79,11 @@ def require_possible(data: list[LogitData]) -> None:
 
     for each in data:
         if each.zero_labels:
+            first = int((each.logits[range(each.n), each.labels] == -math.inf).argmax())
             raise InputError(
-                f"{each.source}: {each.zero_labels} of {each.n} labels have probability zero, so that no temperature "
-                "makes the data possible; mend these rows, or leave them out with --zero-labels exclude"
+                f"{each.source}: {each.zero_labels} of {each.n} labels have probability zero, first in row {first}, "
+                "so that no temperature makes the data possible; mend these rows, or leave them out with --zero-labels "
+                "exclude"
             )
 
 
@@ -100,6 +105,15 @@ def remark(data: LogitData, consequence: str | None = None) -> None:
         warn(f"{data.source}: {share} are exactly zero, and stay zero at every temperature")
     if data.zero_labels and consequence:
         warn(f"{data.source}: {data.zero_labels} of {data.n} labels have probability zero; {consequence}")
+
+
+def remark_own_rows(path: Path, fitted: Any, data: LogitData) -> None:
+    """Scores on the rows of the fit flatter the calibrator."""
+    from logitherm.calibration.provenance import data_hash
+
+    known = (getattr(fitted, "provenance_", None) or {}).get("fitted_to", {}).get("sha256")
+    if known is not None and known == data_hash(data.logits, data.labels):
+        warn(f"{data.source}: these are the rows that {path} was fitted to, so what is found flatters it; give others")
 
 
 def remark_bound(path: Path, bound: str | None) -> None:

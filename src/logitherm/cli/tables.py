@@ -108,8 +108,7 @@ def group_table(scaling: Any, most: int = 20) -> RenderableType:
         )
     more = f", and {len(rows) - most} more that are closer to it" if len(rows) > most else ""
     common = f"Common T = {number(scaling.temperature_)}; log T differs by {number(scaling.deviation_)} between groups"
-    test = "" if scaling.p_value_ is None else f" ({chance(scaling.p_value_)})"
-    return Group(Padding(table, (0, 0, 0, 2)), footnote(f"{common}{test}{more}."))
+    return Group(Padding(table, (0, 0, 0, 2)), footnote(f"{common}{more}. The temperature above is one for all rows."))
 
 
 def score_table(columns: Sequence[tuple[str, Any]]) -> RenderableType:
@@ -205,28 +204,32 @@ def selection_table(selection: Any) -> RenderableType:
     return Group(Padding(table, (0, 0, 0, 1)), footnote(f"Not eligible: {reason}."))
 
 
-def split_note(selection: Any) -> RenderableType:
-    """What recalibration mends of the NLL and the Brier score as they are."""
+def split_note(selection: Any, *, grouped: bool = False) -> RenderableType:
+    """What recalibration mends of the NLL and the Brier score as they are; the methods compared know no groups."""
     names = {"nll": "NLL", "brier": "Brier score"}
+    best = selection.best + (", without groups" if grouped else "")
     found = [
         f"{names[split.score]} {number(split.total, 4)} = {number(split.calibration, 4)} ± {number(split.error, 4)} "
-        f"that recalibration mends ({selection.best}) + {number(split.refinement, 4)} that it cannot."
+        f"that recalibration mends ({best}) + {number(split.refinement, 4)} that it cannot."
         for split in selection.splits
         if math.isfinite(split.total) and math.isfinite(split.refinement)
     ]
     return footnote("\n".join([f"On the rows of the fit, {selection.folds}-fold cross-validated:", *found]))
 
 
-def deferral_note(title: str, rule: Any, precision: float | None) -> RenderableType:
-    """Below which confidence to defer."""
+def deferral_note(title: str, rule: Any, precision: float | None, area: Any) -> RenderableType:
+    """Below which confidence to defer, and how well confidences order right and wrong answers at all."""
+    aurc = f"AURC {number(area.value, 4)} ({number(area.low, 4)} to {number(area.high, 4)}): lower is a better order."
     wanted = f"{100 * (precision or 0):g} %"
     if not math.isfinite(rule.threshold):
+        more = "no number of rows can" if precision == 1 else "more rows may"
         return footnote(
-            f"{title}: no confidence is known from these rows above which {wanted} of the answers are right; more rows "
-            "may tell, or ask for less."
+            f"{title}: no confidence is known from these rows above which {wanted} of the answers are right; {more} "
+            f"tell, or ask for less. {aurc}"
         )
     return footnote(
         f"{title}: defer below a confidence of {rule.threshold:.6g}, and {wanted} of the accepted answers are "
-        f"right, guaranteed at 95 %: here {100 * rule.precision.value:.4g} % of the "
-        f"{100 * rule.coverage.value:.3g} % accepted."
+        f"right, guaranteed at 95 %: here {100 * rule.precision.value:.4g} % "
+        f"({100 * rule.precision.low:.4g} to {100 * rule.precision.high:.4g}) of the {100 * rule.coverage.value:.3g} % "
+        f"accepted. {aurc}"
     )

@@ -128,7 +128,7 @@ def calibrate(val: Path, test: Path | None, asked: Kind, save: Path | None, forc
     out.print()
     out.print(table(fitted, nll))
     rows = f"Fit: {data.source} ({fitted.n_} answers, {fitted.unlisted_} of them not listed)."
-    on = "the same rows" if test is None else f"{scored.source} ({len(scored.answers)} answers)"
+    on = "the same rows, which were fitted" if test is None else f"{scored.source} ({len(scored.answers)} answers)"
     out.print(tables.footnote(f"{rows} NLL: {on}.\nT is a guess within its bounds, which hold whatever is not listed."))
     if save is not None:
         out.print()
@@ -185,6 +185,8 @@ def _require_usage(asked: Kind, test: Path | None) -> None:
         raise click.UsageError(
             "answers need either --choices A,B,C,D, for multiple choice, or --vocabulary N, the number of tokens."
         )
+    if test is not None and test.resolve() == context.params["val"].resolve():
+        raise click.UsageError("TEST must be another file than VAL: what was fitted says nothing of new answers.")
     if test is not None and not holds_answers(test):
         raise click.UsageError(f"TEST must be answers too, a {SUFFIX} file.")
 

@@ -56,7 +56,7 @@ def read_answers(
         listed, answer = _listed(values, response, place), values.get("answer")
         if choices is not None and not any(choice in listed for choice in choices):
             raise InputError(
-                f"{place}: must list one of the choices {listing(list(choices))}; lists {listing(list(listed))}; leave "
+                f"{place}: must list one of the choices {_quoted(choices)}; lists {_quoted(listed)}; leave "
                 "the line out, or give the choices as they are listed, with a space before perhaps"
             )
         if need_answer:
@@ -95,8 +95,10 @@ def _parsed(text: str, place: str) -> dict[str, Any]:
 def _listed(values: dict[str, Any], response: Response, place: str) -> dict[str, float]:
     listed = values.get("logprobs")
     if not isinstance(listed, Mapping):
+        answer = values.get("response", values)
+        answer = answer["body"] if isinstance(answer, Mapping) and "body" in answer else answer  # of a batch
         try:
-            listed = response(values.get("response", values))
+            listed = response(answer)
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             raise InputError(
                 f"{place}: must have `logprobs`, or the response of an interface that has them; got "
@@ -118,10 +120,15 @@ def _listed(values: dict[str, Any], response: Response, place: str) -> dict[str,
     return {str(token): float(value) for token, value in listed.items()}
 
 
+def _quoted(tokens: Collection[str]) -> str:
+    """Tokens as they differ: a space before one is part of it."""
+    return listing([repr(token) for token in tokens])
+
+
 def _require_answer(answer: Any, choices: Collection[str] | None, place: str) -> None:
     if not isinstance(answer, str):
         raise InputError(f"{place}: must have an `answer`, a token; got {answer!r}; write lines like {SHAPE}")
     if choices is not None and answer not in choices:
         raise InputError(
-            f"{place}: the answer must be one of the choices {listing(list(choices))}; got {answer!r}; mend the line"
+            f"{place}: the answer must be one of the choices {_quoted(choices)}; got {answer!r}; mend the line"
         )

@@ -31,6 +31,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from logitherm._array import (
     Array,
     as_logits,
@@ -46,6 +48,7 @@ from logitherm.kernels import exponential
 from logitherm.metrics.options import as_choice, as_count, as_share
 
 KINDS = ("logits", "log_probabilities")
+PROBABLE = 1e-3  # |sum - 1| of probabilities, at most
 NORMALISED = 1e-5  # |log Z| of log probabilities in float32, at most
 HOT = 1e7  # times the spread of a row: where the rounding of T log K passes what is left of the temperature
 
@@ -301,6 +304,12 @@ def _largest(z: Array, check: bool | None) -> Array:
 def _require_unknown_sum(z: Array) -> None:
     """Refuse rows that all have log Z = 0 at T = 1: F would be the same rounding in every one of them."""
     rows = namespace(z).reshape(z, (-1, z.shape[-1]))
+    sums = to_numpy(rows).astype(np.float64).sum(-1) if bool((rows[:2, :] >= 0).all()) else np.zeros(1)
+    if len(sums) > 1 and (abs(sums - 1) < PROBABLE).all() and bool((rows >= 0).all()):
+        raise ValueError(
+            f"logits: must not be probabilities, of which F is not identifiable; got {len(sums)} rows that sum to 1; "
+            "pass the logits before softmax"
+        )
     for part in (rows[:2, :], rows):  # two rows tell in nearly every case
         log_z = to_numpy(log_partition(part, check=False))
         if len(log_z) < 2 or not (abs(log_z) < NORMALISED).all():

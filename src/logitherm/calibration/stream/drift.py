@@ -180,11 +180,13 @@ def check_drift(
             f"calibrator: must have a temperature between the limits; got at_bound {calibrator.at_bound_!r}; "  # type: ignore[attr-defined]
             "fit it on other or more rows"
         )
-    if groups is not None and not isinstance(calibrator, GroupTemperatureScaling):
-        raise TypeError(
-            f"groups: must be for a GroupTemperatureScaling; got {type(calibrator).__name__}; leave them out"
-        )
-    z = calibrator.transform(logits) if groups is None else calibrator.transform(logits, groups)
+    if isinstance(calibrator, GroupTemperatureScaling):
+        z = calibrator.transform(logits, groups)
+    elif groups is None:
+        z = calibrator.transform(logits)
+    else:
+        kind = type(calibrator).__name__
+        raise TypeError(f"groups: must be for a GroupTemperatureScaling; got {kind}; leave them out")
     fit = fit_temperature(z, labels, zero_labels=zero_labels, confidence=confidence)
     data = labelled(z, labels)
     if fit.excluded:
