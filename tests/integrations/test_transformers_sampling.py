@@ -171,8 +171,8 @@ def test_a_streamer_gets_every_token_and_the_end(gpt2):
     streamer = transformers.TextIteratorStreamer(gpt2.tokenizer, skip_prompt=True, timeout=60)
     tokens = gpt2.generate(PROMPTS[:1], custom_generate=sample, pipeline=TopK(5), seed=3, token_streamer=streamer)
     assert "".join(streamer) == gpt2.tokenizer.decode(tokens[0])
+    options = {"output_scores": True, "return_dict_in_generate": True, "max_new_tokens": 3}
     with pytest.raises(ValueError, match="output_scores: are not kept"):
-        options = {"output_scores": True, "return_dict_in_generate": True, "max_new_tokens": 3}
         gpt2.model.generate(**gpt2.inputs(PROMPTS[:1]), custom_generate=sample, **options)
 
 
