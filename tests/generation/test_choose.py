@@ -183,6 +183,21 @@ def test_a_scorer_has_to_return_numbers(said):
         score_runs(runs, lambda prompt, text: said, ["p"], str)
 
 
+def test_a_scorer_that_raises_is_named_with_the_prompt():
+    runs = draw_texts(chain, PROMPTS[:2], [1.0], samples=1, tokens=1)
+
+    def fails_late(prompt, text):
+        return {"p": 1.0}[prompt]
+
+    with pytest.raises(
+        ValueError, match=r"scorer: fails_late raised KeyError for prompt 2 \('q'\): 'q'; mend it"
+    ) as found:
+        score_runs(runs, fails_late, ["p", "q"], str)
+    assert isinstance(found.value.__cause__, KeyError)
+    with pytest.raises(ValueError, match=r"the answer hashable; mine:score returned \(\['a'\], 1\) for prompt 1"):
+        score_runs(runs, lambda prompt, text: (["a"], 1), ["p", "q"], str, name="mine:score")
+
+
 # -- choices -----------------------------------------------------------------------------------------------
 
 
@@ -232,11 +247,80 @@ def test_the_best_temperature_and_its_luck():
         best_vote(runs, Scored(scores))
 
 
+def test_temperatures_that_tie_share_the_replicates():
+    """Best of 2 is 1 at 0.2 and 0.4 for every prompt, and never elsewhere."""
+    runs = made(np.ones((5, 12)))
+    scores = np.zeros((5, 12, 2))
+    scores[[1, 3], :, 0] = 1
+    scores[0, ::2, 0] = 1
+    choice = best_score(runs, Scored(scores), k=2)
+    assert choice.temperature == 0.2 and choice.tied == [0.4] and choice.interval == (0.2, 0.4)
+    assert choice.shares == pytest.approx([0, 0.5, 0, 0.5, 0], abs=1e-3)
+    assert choice.to_dict()["tied"] == [0.4]
+    assert best_score(made(np.ones((5, 1))), Scored(scores[:, :1]), k=2).tied == [0.2, 0.4], "a single prompt ties, too"
+
+
+def test_of_those_that_tie_the_one_with_more_support_is_chosen():
+    """0.1 and 0.2 have one mean; 0.3 has a rival's luck where 0.1 has its own, and takes from it alone."""
+    scores = np.zeros((3, 12, 1))
+    scores[0, :6], scores[1] = 1.0, 0.5
+    scores[2, :6, 0] = [1, 1, 1, 1, 1, 0]
+    choice = best_score(made(np.ones((3, 12))), Scored(scores))
+    best = int(np.argmax(choice.shares[:2]))
+    assert choice.temperature == [0.1, 0.2][best] and choice.tied == [[0.2], [0.1]][best]
+    assert choice.interval[0] == 0.1 and choice.interval[1] >= 0.2
+    assert sum(choice.shares) == pytest.approx(1)
+
+
+def test_equal_means_that_rounding_tells_apart_tie():
+    scores = np.stack([np.full((30, 1), 0.1), np.roll([0.3] * 10 + [0.0] * 20, 1)[:, None], np.zeros((30, 1))])
+    choice = best_score(made(np.ones((3, 30))), Scored(scores))
+    assert {choice.temperature, *choice.tied} == {0.1, 0.2}
+
+
+def test_where_all_temperatures_tie_there_is_no_choice():
+    choice = best_score(made(np.ones((4, 9))), Scored(np.zeros((4, 9, 2))))
+    assert choice.temperature is None and choice.interval is None and choice.tied == [0.1, 0.2, 0.3, 0.4]
+    assert choice.shares == [0.25] * 4
+    with pytest.raises(ValueError, match="all temperatures tie"):
+        choice.resolve(np.zeros((1, 2)))
+    assert best_score(made(np.ones((1, 9))), Scored(np.zeros((1, 9, 2)))).temperature == 0.1, "one is no tie"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"by": "entropy"}, "entropy: must be positive"),
+        ({"by": "entropy", "entropy": -1.0}, "entropy: must be positive"),
+        ({"by": "entropy", "entropy": 1.0, "temperatures": [1.0]}, "temperatures: must be two or more"),
+        ({"by": "entropy", "entropi": 1.0}, "entropi: must be an argument of by='entropy', one of entropy, confidence"),
+        ({"by": "turning_point", "k": 2}, "k: must be an argument of by='turning_point', one of shift"),
+        ({"by": "turning_point", "temperatures": [0.5, 1.0]}, "temperatures: must be five positive, finite .* got 2"),
+        ({"by": "turning_point", "temperatures": [0, 1, 2, 3, 4]}, "got 0 among them"),
+        ({"by": "best_of", "score": len, "k": 9}, "k: must be a whole number from 1 to 8"),
+        ({"by": "best_of", "score": len, "k": 0}, "k: must be a whole number"),
+        ({"by": "best_of", "k": 2}, "score: must be given"),
+        ({"by": "vote", "score": len, "k": 2}, "k: must be an argument of by='vote'"),
+        ({"by": "vote", "score": len, "confidence": 95}, "confidence: must lie in"),
+        ({"by": "turning_point", "replicates": -1}, "replicates: must be a whole number"),
+        ({"by": "perplexity", "seeds": 1}, "seeds: must be an argument of by='perplexity', one of confidence"),
+        ({"by": "turning_point", "samples": 0}, "samples: must be 1 at least"),
+    ],
+)
+def test_what_a_rule_lacks_is_said_before_the_model_is_called(asked, message):
+    def never(sequences):
+        raise AssertionError("the model was called")
+
+    with pytest.raises(ValueError, match=message) as found:
+        choose_temperature(never, PROMPTS, **asked)
+    assert "\n" not in str(found.value)
+
+
 def test_a_vote_can_want_another_temperature_than_a_single_try():
     runs = made(np.ones((2, 4)))
     answers = [[["r", "x", "y"]] * 4, [["r", "r", "x"], ["r", "r", "x"], ["x", "x", "x"], ["x", "x", "x"]]]
     scores = np.array([[[a == "r" for a in p] for p in t] for t in answers], dtype=float)
-    assert best_score(runs, Scored(scores)).temperature == 0.1
+    assert best_score(runs, Scored(scores)).tied == [0.1, 0.2], "a single try fares equally"
     assert best_vote(runs, Scored(scores, answers)).temperature == 0.2
 
 
@@ -277,7 +361,7 @@ def test_choosing_in_one_call():
     by = {
         "turning_point": {"temperatures": TURNING_GRID},
         "entropy": {"entropy": 1.0, "temperatures": [0.2, 0.5, 1.0, 2.0]},
-        "best_of": {"score": lambda runs: Scored(np.ones(runs.counts.shape)), "k": 2, "temperatures": [0.5, 1.0]},
+        "best_of": {"score": lambda runs: Scored(runs.sums["entropy"]), "k": 2, "temperatures": [0.5, 1.0]},
     }
     for name, options in by.items():
         choice = choose_temperature(chain, PROMPTS, by=name, samples=2, tokens=8, **options)

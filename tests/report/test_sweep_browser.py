@@ -39,6 +39,10 @@ def test_the_slider_shows_the_texts(browser, tmp_path, width, scheme):
         assert page.inner_text("#show-temperature") == f"{temperature:g}"
         texts = [each.strip() for each in page.locator("#texts li").all_inner_texts()]
         assert texts == ["Once <upon>" + text for text in CONTENTS["texts"][i][0]]
+    tall = page.evaluate("[...document.querySelectorAll('#texts li')].map((e) => [e.clientHeight, e.scrollHeight])")
+    assert all(high == needed < 130 for high, needed in tall), "boxes are as high as their texts, which are short"
+    wider = page.evaluate("(e => e.scrollWidth > e.clientWidth)(document.getElementById('all-columns'))")
+    assert wider == (width == 390) == page.is_visible("#more-columns"), "where the table goes on, it is said"
     page.select_option("#prompt", "1")
     assert "alert(1)" in page.locator("#texts li").first.inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") == width, "nothing sticks out"

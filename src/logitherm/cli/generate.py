@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from logitherm.cli import options
+from logitherm.cli.language_model import places_of
 from logitherm.cli.output import console, print_json, progress, reports_errors
 from logitherm.cli.sampling import PRESETS, Knobs, pipeline_of, written
 from logitherm.cli.streaming import Screen, Token, Transcript
@@ -188,7 +189,7 @@ def _inputs(tokenizer: Any, prompt: str, network: Any, max_tokens: int, chat: bo
         if start is None:
             raise InputError("PROMPT: must have at least one token for this model; got none; write something")
         tokens = [start]
-    most = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    most = places_of(network)
     if most is not None and len(tokens) + max_tokens > most:
         raise InputError(
             f"--max-tokens: must be at most {most - len(tokens)}, as the model has {most} places and the prompt takes "

@@ -30,6 +30,12 @@ def load_causal_lm(name: str, device: str, purpose: str) -> tuple[Any, Any]:
     return tokenizer, model.eval()
 
 
+def places_of(model: Any) -> int | None:
+    """How many tokens a model can read, the prompt's and its own together; None where it does not say."""
+    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return None if found is None else int(found)
+
+
 def read_text(path: Path) -> str:
     """A file of text in UTF-8."""
     from logitherm.io import InputError, require_file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +15,33 @@ import click
 
 from logitherm.cli import options
 from logitherm.cli.files import require_writable
-from logitherm.cli.language_model import load_causal_lm, read_text
+from logitherm.cli.language_model import load_causal_lm, places_of, read_text
 from logitherm.cli.output import Tell, console, print_json, progress, reports_errors, warn
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from logitherm.generation.runs import Runs
+    from logitherm.generation.sweep import Scored
 
 FEW = 8  # prompts, below which intervals are too narrow
-COLUMNS = (  # of the table: curve, heading, decimals
+SCORES = (("score", "score", 2), ("vote", "vote", 2), ("best_of_{best_of}", "best of {best_of}", 2))
+COLUMNS = (  # of the table, the first first: curve, heading, decimals; None is three significant digits
     ("entropy", "entropy", 2),
     ("excess", "excess", 2),
-    ("perplexity", "perplexity", 1),
+    ("perplexity", "perplexity", None),
     ("loop_rate", "loops", 2),
     ("distinct_2", "distinct-2", 2),
     ("compression_ratio", "gzip", 1),
     ("self_bleu", "self-BLEU", 2),
 )
+NAMES = {
+    "turning_point": "Entropy turns at",
+    "score": "Best mean score at",
+    "best_of": "Best of {best_of} highest at",
+    "vote": "Vote scores highest at",
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class Model:
     encode: Callable[[str], list[int]]
     decode: Callable[..., str]
     stop: tuple[int, ...]
+    places: int | None = None  # tokens that it can read, where it says
 
 
 @click.command(
@@ -108,7 +121,7 @@ def command(
     with progress() as tell:
         tell(f"loading {model}")
         loaded = load_model(model, device)
-        contents = run(loaded, asked, temperatures, samples, tokens, score, k, batch, seed, tell)
+        contents = run(loaded, asked, temperatures, samples, tokens, score, scorer, k, batch, seed, tell)
     contents = {"model": os.path.basename(os.path.normpath(model)) or model, "file": prompts.name, **contents}
     if len(asked) < FEW:
         warn(f"{prompts}: with {len(asked)} prompts intervals are too narrow, or missing for one; give {FEW} or more")
@@ -121,9 +134,10 @@ def command(
         print_json(contents)
         return
     out = console()
-    out.print(table(contents))
-    for line in words(contents):
-        out.print("  " + line)
+    shown, left_out = table(contents, out)
+    out.print(shown)
+    for line in words(contents, left_out):
+        out.print(textwrap.fill(line, out.width, initial_indent="  ", subsequent_indent=" " * 27), markup=False)
     if report is not None:
         out.print(f"\n  Report: {report}")
 
@@ -147,8 +161,12 @@ def load_scorer(name: str) -> Callable[[str, str], Any]:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"--scorer: {error}; check the name and where the module is") from error
+    except Exception as error:  # the module is not ours: whatever it raises
+        raise ValueError(f"--scorer: {module} raised {type(error).__name__}: {error}; mend it") from error
     finally:
         sys.path.remove(os.getcwd())
+    if not callable(found):
+        raise ValueError(f"--scorer: must be a function; got {found!r:.60} as {name}; name another")
     return found  # type: ignore[no-any-return]
 
 
@@ -165,7 +183,24 @@ def load_model(name: str, device: str) -> Model:
     def encode(text: str) -> list[int]:
         return list(tokenizer(text)["input_ids"])
 
-    return Model(CausalLM(model), encode, decode, stop)
+    return Model(CausalLM(model), encode, decode, stop, places_of(model))
+
+
+def encoded(model: Model, asked: list[str], tokens: int) -> list[list[int]]:
+    """The prompts as tokens, each with room for its text."""
+    from logitherm.io import InputError
+
+    found = [model.encode(prompt) for prompt in asked]
+    longest = max(range(len(found)), key=lambda i: len(found[i]))
+    takes = len(found[longest])
+    if model.places is not None and takes + tokens > model.places:
+        most = model.places - takes
+        rest = f"ask for {most} at most, or shorten it" if most > 0 else "shorten it"
+        raise InputError(
+            f"--tokens: must fit with every prompt into the {model.places} places of the model; got {tokens}, and "
+            f"prompt {longest + 1}, the longest, takes {takes}; {rest}"
+        )
+    return found
 
 
 def run(
@@ -175,19 +210,27 @@ def run(
     samples: int,
     tokens: int,
     score: Callable[[str, str], Any] | None,
+    scorer: str | None,
     k: int | None,
     batch: int,
     seed: int,
     tell: Tell,
 ) -> dict[str, Any]:
     """Everything that is printed, as plain values."""
-    from logitherm.generation.choose import best_score, best_vote, turning_point
+    from logitherm.generation.choose import unfit_for_turning
     from logitherm.generation.runs import draw_texts
     from logitherm.generation.sweep import measure, score_runs
 
+    prompts = encoded(model, asked, tokens)
+    if score is not None:  # on one text, since a mistake in it should not be found after all are drawn
+        tell("trying the scorer")
+        first = draw_texts(
+            model.next_logits, prompts[:1], temperatures[:1], samples=1, tokens=tokens, stop=model.stop, seed=seed
+        )
+        score_runs(first, score, asked, model.decode, name=scorer)
     runs = draw_texts(
         model.next_logits,
-        [model.encode(prompt) for prompt in asked],
+        prompts,
         temperatures,
         samples=samples,
         tokens=tokens,
@@ -197,66 +240,101 @@ def run(
         tell=lambda share: tell("sampling", share),
     )
     tell("counting")
-    scored = None if score is None else score_runs(runs, score, asked, model.decode)
+    scored = None if score is None else score_runs(runs, score, asked, model.decode, name=scorer)
     k = min(8, samples) if k is None else k
     found = measure(runs, decode=model.decode, scored=scored, k=k, seed=seed)
-    choices = {}
-    if len(temperatures) >= 5 and temperatures[0] > 0 and temperatures[-1] < float("inf"):
-        choices["turning_point"] = turning_point(runs, seed=seed)
-    if scored is not None:
-        choices["score"] = best_score(runs, scored, seed=seed)
-        if k > 1:
-            choices["best_of"] = best_score(runs, scored, k=k, seed=seed)
-        if scored.answers is not None:
-            choices["vote"] = best_vote(runs, scored, seed=seed)
+    unfit = unfit_for_turning(temperatures)
     texts = [[[model.decode(text) for text in of_prompt] for of_prompt in at] for at in runs.texts]
     return {
         **found.to_dict(),
         "tokens": tokens,
         "seed": seed,
         "best_of": k,
-        "choices": {name: choice.to_dict() for name, choice in choices.items()},
+        "choices": choices_of(runs, scored, k, seed, turns=unfit is None),
+        "no_turning_point": None if unfit is None else f"the grid {unfit}",
         "asked": asked,
         "texts": texts,
     }
 
 
-def table(contents: dict[str, Any]) -> RenderableType:
+def choices_of(runs: Runs, scored: Scored | None, k: int, seed: int, *, turns: bool) -> dict[str, Any]:
+    """What can be chosen from these texts, as plain values."""
+    from logitherm.generation.choose import best_score, best_vote, turning_point
+
+    found = {}
+    if turns:
+        found["turning_point"] = turning_point(runs, seed=seed)
+    if scored is not None:
+        found["score"] = best_score(runs, scored, seed=seed)
+        if k > 1:
+            found["best_of"] = best_score(runs, scored, k=k, seed=seed)
+        if scored.answers is not None:
+            found["vote"] = best_vote(runs, scored, seed=seed)
+    return {name: choice.to_dict() for name, choice in found.items()}
+
+
+def table(contents: dict[str, Any], out: Console) -> tuple[RenderableType, int]:
+    """As many columns as fit the terminal whole, scores first; and how many do not."""
+    best_of = contents["best_of"]
+    scores = [(name.format(best_of=best_of), title.format(best_of=best_of), n) for name, title, n in SCORES]
+    columns = [column for column in [*scores, *COLUMNS] if column[0] in contents["curves"]]
+    least = 1 + sum(name in ("score", "vote") for name, _, _ in columns)
+    for shown in range(len(columns), 0, -1):
+        made = _table(contents, columns[:shown])
+        wide = out.measure(made, options=out.options.update(width=10_000)).maximum
+        if wide <= out.width or shown < least:
+            break
+    return made, len(columns) - shown
+
+
+def _table(contents: dict[str, Any], columns: list[tuple[str, str, int | None]]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from logitherm.cli.tables import number
 
-    score = [(name, name.replace("_", "-"), 2) for name in contents["curves"] if name in ("score", "vote")]
     out = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=True, show_edge=False)
-    out.add_column("T", justify="right", no_wrap=True)
-    columns = [*COLUMNS, *score]
-    for _, title, _ in columns:
-        out.add_column(title, justify="right", no_wrap=True)
+    for title in ("T", *(title for _, title, _ in columns)):
+        out.add_column(title, justify="right", overflow="fold")
     for i, temperature in enumerate(contents["temperatures"]):
-        cells = [number(contents["curves"][name]["value"][i], decimals) for name, _, decimals in columns]
+        cells = [_cell(contents["curves"][name]["value"][i], decimals) for name, _, decimals in columns]
         out.add_row(number(temperature), *cells)
     return out
 
 
-def words(contents: dict[str, Any]) -> list[str]:
-    """The choices in a line each, and what the columns are."""
+def _cell(value: float | None, decimals: int | None) -> str:
     from logitherm.cli.tables import number
 
-    names = {
-        "turning_point": "Entropy turns at",
-        "score": "Best mean score at",
-        "best_of": f"Best of {contents['best_of']} highest at",
-        "vote": "Vote scores highest at",
-    }
+    if decimals is None and value is not None:
+        value = float(f"{value:.3g}")  # more of them would not be known
+    return number(value, decimals)
+
+
+def words(contents: dict[str, Any], left_out: int = 0) -> list[str]:
+    """The choices in a line each, and what the columns are."""
     found = []
     for name, choice in contents["choices"].items():
-        ends = choice["interval"]
-        within = f"   95 % interval {number(ends[0])} to {number(ends[1])}" if ends else ""
-        found.append(f"{names[name]:<24} T = {number(choice['temperature'])}{within}")
-    found.append(
-        f"Means over {contents['prompts']} prompts of {contents['samples']} texts; entropy and excess surprise in nats "
-        "a token;"
-    )
-    found.append("excess: 0 at T = 1, below it the text is too predictable, above it too strange for the model itself.")
+        found += _said(NAMES[name].format(best_of=contents["best_of"]), choice)
+    if why := contents["no_turning_point"]:
+        found.append(f"{NAMES['turning_point']:<24} no T: {why}")
+    more = f" and {left_out} more columns" if left_out > 1 else " and one more column" if left_out else ""
+    found += [
+        f"Means over {contents['prompts']} prompts of {contents['samples']} texts;",
+        "entropy and excess surprise in nats a token; excess: 0 at T = 1, below it the",
+        "text is too predictable, above it too strange for the model itself.",
+        f"--json and --report have intervals{more}.",
+    ]
     return found
+
+
+def _said(name: str, choice: dict[str, Any]) -> list[str]:
+    from logitherm.cli.tables import number
+
+    if choice["temperature"] is None:
+        return [f"{name:<24} no T: all temperatures tie, there is no choice"]
+    ends = choice["interval"]
+    within = f"   {100 * choice['confidence']:g} % interval {number(ends[0])} to {number(ends[1])}" if ends else ""
+    lines = [f"{name:<24} T = {number(choice['temperature'])}{within}"]
+    if choice["tied"]:
+        lines.append(f"{'':<24} tied with T = {', '.join(map(number, choice['tied']))}")
+    return lines

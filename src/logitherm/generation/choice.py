@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,19 +24,23 @@ class TemperatureChoice:
     rule : str
         What it was chosen by.
     temperature : float or None
-        T; None where the rule names none (the target is out of the reach of the grid).
+        T; None where the rule names none: the target is out of the reach of the grid, or all temperatures tie.
     interval : (float, float) or None
-        Bootstrap over prompts; None where there are fewer than two, or where replicates without a choice are too many.
+        Bootstrap over prompts, and all that ties; None without a temperature, where there are fewer than two prompts,
+        or where replicates without a choice are too many.
     confidence : float
     temperatures, value, low, high : lists
         The curve that was decided by, with pointwise intervals.
     quantity : str
         What the curve is of.
     shares : list of float or None
-        Share of the replicates that choose each temperature of the grid; None where the choice is not of the grid.
+        Share of the replicates that choose each temperature of the grid, of which equal ones get equal parts of a
+        replicate; None where the choice is not of the grid.
     prompts, replicates : int
     at_bound : "zero", "infinite" or None
         A held-out fit without an optimum in between.
+    tied : list of float
+        The other temperatures of the grid that are as good; all of the grid where no choice can be made.
     """
 
     rule: str
@@ -52,9 +56,14 @@ class TemperatureChoice:
     prompts: int
     replicates: int
     at_bound: str | None = None
+    tied: list[float] = field(default_factory=list)
 
     def resolve(self, logits: Array, step: Any = None) -> float:
         """The temperature itself: a choice goes wherever a temperature does."""
+        if self.temperature is None and self.tied:
+            raise ValueError(
+                f"temperature: the rule {self.rule} chose none, as all temperatures tie; score what differs"
+            )
         if self.temperature is None:
             raise ValueError(f"temperature: the rule {self.rule} chose none; widen the grid or change the target")
         return self.temperature
@@ -96,6 +105,24 @@ def _curve_of(part: Part, weights: np.ndarray, confidence: float) -> tuple[np.nd
     return value, drawn, curve | {"confidence": confidence, "prompts": prompts, "replicates": len(weights)}
 
 
+def _shared(chosen: np.ndarray) -> np.ndarray:
+    """How often each point of the grid is chosen, (grid,) of (replicates, grid); those that tie share a replicate.
+
+    Parts are as good as lots, and need no chance.
+    """
+    return np.asarray((chosen / chosen.sum(axis=1, keepdims=True)).mean(axis=0).round(12))
+
+
+def ends_of_shares(
+    t: np.ndarray, shares: np.ndarray, best: np.ndarray, confidence: float, prompts: int
+) -> tuple[float, float]:
+    """Percentile interval of a law on the grid, widened to all that is best of the whole sample."""
+    below = shares.cumsum() / shares.sum()
+    first, last = (int(np.searchsorted(below, level)) for level in tails(confidence, prompts))
+    held = np.flatnonzero(best)
+    return float(t[min(first, held[0])]), float(t[max(min(last, len(t) - 1), held[-1])])
+
+
 def of_grid(
     rule: str,
     quantity: str,
@@ -107,19 +134,25 @@ def of_grid(
     replicates: int,
     seed: int,
 ) -> TemperatureChoice:
-    """A point of the grid."""
+    """A point of the grid. `choose` marks the best of each row of values; of several, the most supported one is taken.
+
+    Where all of them tie there is no choice, and the temperature is None.
+    """
     prompts = part[0].shape[1]
     value, drawn, curve = _curve_of(part, prompt_weights(prompts, replicates, seed), confidence)
-    chosen, others = int(choose(value)), choose(drawn)
-    temperature = float(t[chosen]) + shift
-    many = prompts > 1 and replicates > 0
+    best, at = choose(value), t + shift
+    shares = _shared(choose(drawn)) if prompts > 1 and replicates > 0 else None
+    chosen = int(np.where(best, best if shares is None else shares, -1.0).argmax())
+    undecided = len(t) > 1 and bool(best.all())
+    ends = None if shares is None or undecided else ends_of_shares(at, shares, best, confidence, prompts)
     return TemperatureChoice(
         rule=rule,
         quantity=quantity,
-        temperature=temperature,
-        interval=ends_of(temperature, t[others] + shift, confidence, prompts) if many else None,
+        temperature=None if undecided else float(at[chosen]),
+        interval=ends,
         temperatures=t.tolist(),
-        shares=(np.bincount(others, minlength=len(t)) / replicates).tolist() if many else None,
+        shares=None if shares is None else shares.tolist(),
+        tied=[float(each) for i, each in enumerate(at) if best[i] and (undecided or i != chosen)],
         **curve,
     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from logitherm.generation.runs import NextLogits, Runs, draw_texts
 from logitherm.generation.sweep import Scored, of_known, score_parts
 
 RULES = ("turning_point", "entropy", "perplexity", "best_of", "vote")
+WHOLE, REAL = (int, np.integer), (int, float, np.integer, np.floating)
+ROUNDING = 1e-12  # of sums over prompts, relative: means that differ by less are equal
 TURNING_GRID = tuple(round(0.1 * i, 1) for i in range(1, 15))  # of the paper's program: 0.1, 0.2, ... below 1.5
 
 
@@ -56,7 +59,7 @@ def choose_temperature(
     Raises
     ------
     ValueError
-        An unknown rule, or one without what it needs.
+        An unknown rule, or one without what it needs; before the model is called.
 
     References
     ----------
@@ -76,10 +79,9 @@ def choose_temperature(
     """
     if by not in RULES:
         raise ValueError(f"by: must be one of {', '.join(RULES)}; got {by!r}; give one of them")
+    _check(by, rule, temperatures, samples, score)
     if by == "perplexity":
         return held_out(next_logits, prompts, temperatures=temperatures, tokens=tokens, **rule)
-    if by in ("best_of", "vote") and score is None:
-        raise ValueError(f"score: must be given with by={by!r}; got None; pass what makes a Scored of the runs")
     seed = {"seed": rule["seed"]} if "seed" in rule else {}
     runs = draw_texts(next_logits, prompts, temperatures, samples=samples, tokens=tokens, stop=stop, **seed)
     if by == "turning_point":
@@ -88,6 +90,66 @@ def choose_temperature(
         return at_entropy(runs, **rule)
     assert score is not None
     return (best_score if by == "best_of" else best_vote)(runs, score(runs), **rule)
+
+
+# -- what rules need, said before anything is drawn ----------------------------------------------------------
+
+
+def _check(by: str, rule: Mapping[str, Any], temperatures: Sequence[float], samples: int, score: object | None) -> None:
+    rules: dict[str, Callable[..., Any]] = {
+        "turning_point": turning_point,
+        "entropy": at_entropy,
+        "perplexity": held_out,
+        "best_of": best_score,
+        "vote": best_vote,
+    }
+    given = ("runs", "scored", "next_logits", "texts", "temperatures", "tokens")  # by choose_temperature itself
+    known = [name for name in inspect.signature(rules[by]).parameters if name not in given]
+    for name in rule:
+        if name not in known:
+            raise ValueError(
+                f"{name}: must be an argument of by={by!r}, one of {', '.join(known)}; got {name!r}; mend its name"
+            )
+    if by in ("best_of", "vote") and score is None:
+        raise ValueError(f"score: must be given with by={by!r}; got None; pass what makes a Scored of the runs")
+    if by == "turning_point" and (why := unfit_for_turning(temperatures)):
+        raise ValueError(f"temperatures: {why}; take 0.1, 0.2, ... 1.4")
+    if by == "entropy":
+        _check_entropy(rule.get("entropy"), temperatures)
+    if by == "best_of":
+        _check_k(rule.get("k", 1), samples)
+    _check_resampling(rule.get("confidence", 0.95), rule.get("replicates", 1000), rule.get("seed", 0))
+
+
+def unfit_for_turning(temperatures: Sequence[float] | np.ndarray) -> str | None:
+    """Why a grid has no turning point: what it must be and what it is; None where it has one."""
+    t = np.sort(np.asarray(temperatures, dtype=np.float64))
+    if len(t) >= 5 and t[0] > 0 and math.isfinite(t[-1]):
+        return None
+    got = f"{len(t)}" if len(t) < 5 else "0 among them" if t[0] <= 0 else f"{t[-1]:g} among them"
+    return f"must be five positive, finite temperatures or more; got {got}"
+
+
+def _check_entropy(entropy: Any, temperatures: Sequence[float] | np.ndarray) -> None:
+    if not isinstance(entropy, REAL) or not 0 < entropy < math.inf:
+        raise ValueError(f"entropy: must be positive and finite, in nats per token; got {entropy}; give 1.0, say")
+    if len(temperatures) < 2:
+        raise ValueError(
+            f"temperatures: must be two or more, between which the entropy is met; got {list(temperatures)}; give more"
+        )
+
+
+def _check_k(k: Any, samples: int) -> None:
+    if not isinstance(k, WHOLE) or not 1 <= k <= samples:
+        raise ValueError(f"k: must be a whole number from 1 to {samples}, the samples; got {k}; draw more, or lower k")
+
+
+def _check_resampling(confidence: Any, replicates: Any, seed: Any) -> None:
+    if not isinstance(confidence, REAL) or not 0 < confidence < 1:
+        raise ValueError(f"confidence: must lie in (0, 1); got {confidence}; give 0.95, say")
+    for name, value in (("replicates", replicates), ("seed", seed)):
+        if not isinstance(value, WHOLE) or value < 0:
+            raise ValueError(f"{name}: must be a whole number, 0 at least; got {value}; give 1000, say")
 
 
 # -- by entropy --------------------------------------------------------------------------------------------
@@ -130,17 +192,16 @@ def turning_point(
     'entropy'
     """
     t = runs.temperatures
-    if len(t) < 5 or t[0] <= 0 or math.isinf(t[-1]):
-        raise ValueError(
-            f"runs: must be at five positive, finite temperatures or more; got {t.tolist()}; take 0.1, 0.2, ... 1.4"
-        )
+    if why := unfit_for_turning(t):
+        raise ValueError(f"runs: {why}; take 0.1, 0.2, ... 1.4")
+    _check_resampling(confidence, replicates, seed)
     of_texts = runs.sums["entropy"] / np.maximum(runs.counts, 1)
 
     def choose(entropy: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
             bend = np.gradient(np.gradient(np.log(entropy), t, axis=-1), t, axis=-1)[..., 1:-1] > 0
         bend[..., -1] |= ~bend.any(axis=-1)
-        return bend.argmax(axis=-1) + 1
+        return np.arange(len(t)) == bend.argmax(axis=-1)[..., None] + 1
 
     part = of_known(of_texts.mean(axis=2))
     return of_grid("turning_point", "entropy", t, part, choose, shift, confidence, replicates, seed)
@@ -181,8 +242,8 @@ def at_entropy(
     >>> 1.0 < at_entropy(runs, 1.0).temperature < 4.0
     True
     """
-    if not 0 < entropy < math.inf:
-        raise ValueError(f"entropy: must be positive and finite, in nats per token; got {entropy}; give 1.0, say")
+    _check_entropy(entropy, runs.temperatures)
+    _check_resampling(confidence, replicates, seed)
     part = runs.sums["entropy"].sum(axis=2), runs.counts.sum(axis=2).astype(float)
     return of_crossing(
         "entropy", "entropy", runs.temperatures, part, lambda h: h - entropy, confidence, replicates, seed
@@ -195,7 +256,10 @@ def at_entropy(
 def best_score(
     runs: Runs, scored: Scored, *, k: int = 1, confidence: float = 0.95, replicates: int = 1000, seed: int = 0
 ) -> TemperatureChoice:
-    """The temperature of the grid at which the best of k texts scores highest; the colder one where two are equal.
+    """The temperature of the grid at which the best of k texts scores highest.
+
+    Temperatures that are equal share a replicate, so that the interval spans them; of those that are equal in the
+    whole sample (`tied`) the one with the larger share is taken, then the colder one; of None where all are equal.
 
     Of many temperatures the best one has been lucky too, so its own score is not what to expect: score it on other
     prompts. `shares` says how often each one would have won.
@@ -226,6 +290,8 @@ def best_score(
     >>> best_score(runs, Scored(scores), k=2).temperature
     1.0
     """
+    _check_k(k, np.shape(scored.scores)[2])
+    _check_resampling(confidence, replicates, seed)
     part = score_parts(scored, k)["score" if k == 1 else f"best_of_{k}"]
     name = "score" if k == 1 else f"best of {k}"
     return of_grid("best_of", name, runs.temperatures, part, _largest, 0.0, confidence, replicates, seed)
@@ -235,6 +301,8 @@ def best_vote(
     runs: Runs, scored: Scored, *, confidence: float = 0.95, replicates: int = 1000, seed: int = 0
 ) -> TemperatureChoice:
     """The temperature of the grid at which a majority vote of all samples of a prompt scores highest.
+
+    Ties are those of `best_score`.
 
     Parameters
     ----------
@@ -263,9 +331,13 @@ def best_vote(
     """
     if scored.answers is None:
         raise ValueError("scored: must have answers, by which votes are counted; got scores alone; return pairs")
+    _check_resampling(confidence, replicates, seed)
     part = score_parts(scored, 1)["vote"]
     return of_grid("vote", "vote", runs.temperatures, part, _largest, 0.0, confidence, replicates, seed)
 
 
 def _largest(values: np.ndarray) -> np.ndarray:
-    return np.asarray(np.nanargmax(np.where(np.isnan(values), -math.inf, values), axis=-1))
+    """Which are the largest of each row, but for rounding; NaN is never."""
+    known = np.where(np.isnan(values), -math.inf, values)
+    size = np.abs(np.where(np.isfinite(known), known, 0.0)).max(axis=-1, keepdims=True)
+    return np.asarray(known >= known.max(axis=-1, keepdims=True) - ROUNDING * size)

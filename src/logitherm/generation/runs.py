@@ -92,7 +92,8 @@ def draw_texts(
     Raises
     ------
     ValueError
-        No prompt, an empty one, temperatures out of range or twice; what `Pipeline.sample` raises.
+        No prompt, an empty one, temperatures out of range or twice, no samples, no tokens; or what
+        `Pipeline.sample` raises.
 
     Examples
     --------
@@ -108,6 +109,9 @@ def draw_texts(
     [0.0, 1.02]
     """
     grid, asked = _checked(temperatures, prompts)
+    for name, number in (("samples", samples), ("tokens", tokens), ("batch", batch)):
+        if number < 1:
+            raise ValueError(f"{name}: must be 1 at least; got {number}; ask for more")
     stops = {stop} if isinstance(stop, int) else set(stop)
     shape = (len(grid), len(asked), samples)
     found: dict[tuple[int, int, int], list[int]] = {}

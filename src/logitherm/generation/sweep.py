@@ -212,7 +212,9 @@ def score_parts(scored: Scored, k: int | None = None) -> dict[str, Part]:
 Scorer = Callable[[str, str], Any]
 
 
-def score_runs(runs: Runs, scorer: Scorer, prompts: Sequence[str], decode: Decode) -> Scored:
+def score_runs(
+    runs: Runs, scorer: Scorer, prompts: Sequence[str], decode: Decode, *, name: str | None = None
+) -> Scored:
     """Apply a scorer to every text.
 
     Parameters
@@ -223,6 +225,8 @@ def score_runs(runs: Runs, scorer: Scorer, prompts: Sequence[str], decode: Decod
         a pair of an answer, by which votes are counted (None for no answer), and its number. The same kind always.
     prompts : sequence of str
     decode : callable
+    name : str, optional
+        Of the scorer, for messages.
 
     Returns
     -------
@@ -231,7 +235,7 @@ def score_runs(runs: Runs, scorer: Scorer, prompts: Sequence[str], decode: Decod
     Raises
     ------
     ValueError
-        What a scorer returns is neither, is not finite, or changes its kind.
+        What a scorer returns is neither, is not finite, or changes its kind; or it raises, as the cause then says.
 
     Examples
     --------
@@ -242,22 +246,42 @@ def score_runs(runs: Runs, scorer: Scorer, prompts: Sequence[str], decode: Decod
     >>> found.scores.tolist()
     [[[3.0, 3.0]]]
     """
+    name = name or str(getattr(scorer, "__name__", type(scorer).__name__))
     scores = np.zeros(runs.counts.shape)
     answers: list[list[list[Hashable]]] = []
-    kinds = set()
+    kinds: set[bool] = set()
     for t, at in enumerate(runs.texts):
         answers.append([])
         for p, of_prompt in enumerate(at):
             answers[-1].append([])
             for s, tokens in enumerate(of_prompt):
-                said = scorer(prompts[p], decode(tokens))
-                pair = isinstance(said, tuple) and len(said) == 2
-                kinds.add(pair)
-                answer, score = said if pair else (None, said)
-                if not isinstance(score, (bool, int, float, np.number)) or not math.isfinite(score) or len(kinds) > 1:
-                    raise ValueError(
-                        f"scorer: must return a finite number, or always (answer, number); got {said!r:.60}; mend it"
-                    )
-                scores[t, p, s] = score
+                where = f"prompt {p + 1} ({_shortened(prompts[p])!r})"
+                said = _say(scorer, prompts[p], decode(tokens), name, where)
+                answer, scores[t, p, s] = _pair(said, kinds, name, where)
                 answers[-1][-1].append(answer)
     return Scored(scores, answers if kinds == {True} else None)
+
+
+def _say(scorer: Scorer, prompt: str, text: str, name: str, where: str) -> Any:
+    try:
+        return scorer(prompt, text)
+    except Exception as error:  # it is not ours: whatever it raises
+        reason = _shortened(" ".join(str(error).split()), 200) or "no message"
+        raise ValueError(f"scorer: {name} raised {type(error).__name__} for {where}: {reason}; mend it") from error
+
+
+def _pair(said: Any, kinds: set[bool], name: str, where: str) -> tuple[Hashable, float]:
+    pair = isinstance(said, tuple) and len(said) == 2
+    kinds.add(pair)
+    answer, score = said if pair else (None, said)
+    known = isinstance(score, (bool, int, float, np.number)) and math.isfinite(score)
+    if not known or len(kinds) > 1 or not isinstance(answer, Hashable):
+        raise ValueError(
+            "scorer: must return a finite number, or always (answer, number), the answer hashable; "
+            f"{name} returned {said!r:.60} for {where}; mend it"
+        )
+    return answer, float(score)
+
+
+def _shortened(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

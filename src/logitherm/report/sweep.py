@@ -75,21 +75,27 @@ CURVES: dict[str, dict[str, Any]] = {
         "words": "How fast the entropy grows with log T. Its peak is where the law melts.",
     },
 }
-READINGS = ("loop_rate", "excess", "distinct_2")
 RULES = {  # what marks it in figures, what it says, and by what
     "turning_point": (
         "entropy turns",
         "The entropy of its texts turns",
         "Its logarithm bends upward: beyond, probability goes to tokens that make no sense (TURN).",
     ),
-    "score": ("best score", "A text scores highest", "Mean score."),
+    "score": ("score peaks", "A text scores highest", "Mean score."),
     "best_of": (
-        "best of {best_of}",
+        "best of {best_of} peaks",
         "The best of {best_of} texts scores highest",
         "For scores of 0 and 1: pass@{best_of}.",
     ),
-    "vote": ("vote", "The majority vote scores highest", "Of all texts of a prompt."),
+    "vote": ("vote peaks", "The majority vote scores highest", "Of all texts of a prompt."),
 }
+PREFERRED = ("vote", "score", "best_of", "turning_point")  # whose choice is the headline, the first first
+MARKED = '<tr class="chosen">'
+SHADE = " In every chart the dotted line is the temperature of the headline, the grey block its interval."
+TURNING = (
+    "<dt>A turning point is no law of nature</dt><dd>It is a rule that needs no scores. Where a scorer exists, trust "
+    "the scores.</dd>"
+)
 
 
 def render_sweep(contents: Mapping[str, Any], *, title: str | None = None) -> str:
@@ -140,7 +146,7 @@ def render_sweep(contents: Mapping[str, Any], *, title: str | None = None) -> st
     }
     parts = {
         "version": _version(),
-        "title": escape(title if title is not None else f"At which temperature should {contents['model']} write?"),
+        "title": escape(title if title is not None else _question(contents)),
         "css": _part("page.css") + _part("sweep.css"),
         "about": _about(contents),
         "verdict": _verdict(contents),
@@ -155,6 +161,8 @@ def render_sweep(contents: Mapping[str, Any], *, title: str | None = None) -> st
         "choices": _choices(contents),
         "numbers": _numbers(contents),
         "numbers_export": _export("numbers", image=False),
+        "turning": TURNING if "turning_point" in contents["choices"] else "",
+        "shade": SHADE if _headline(contents) else "",
         "replicates": contents["replicates"],
         "confidence": f"{100 * contents['confidence']:g}",
         "tokens": contents["tokens"],
@@ -193,26 +201,27 @@ def _figures(contents: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     from logitherm.report.sweep_figures import against_temperature
 
     themes: tuple[ThemeName, ...] = ("light", "dark")
-    marked = contents["choices"].get("turning_point")
-    chosen = None if marked is None else {**marked, "name": RULES["turning_point"][0]}
+    chosen = _marked(contents)
     found: dict[str, dict[str, Any]] = {}
     for name, look in _curves(contents).items():
         options = {key: value for key, value in look.items() if key not in ("name", "words")}
-        own = _chosen_by(name, contents) or chosen
         found[name] = {
             str(theme): against_temperature(
-                contents["temperatures"], contents["curves"][name], chosen=own, theme=theme, **options
+                contents["temperatures"], contents["curves"][name], chosen=chosen, theme=theme, **options
             ).to_plotly_json()
             for theme in themes
         }
     return found
 
 
-def _chosen_by(curve: str, contents: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The choice that is of this curve."""
-    rule = "best_of" if curve.startswith("best_of") else curve
-    choice = contents["choices"].get(rule)
-    return None if choice is None else {**choice, "name": RULES[rule][0].format(best_of=contents["best_of"])}
+def _marked(contents: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What every figure marks: the choice of the headline, and no other."""
+    rule = _headline(contents)
+    if rule is None:
+        return None
+    choice = contents["choices"][rule]
+    name = RULES[rule][0].format(best_of=contents["best_of"])
+    return {**choice, "name": f"{name} at T = {choice['temperature']:.3g}"}
 
 
 def _figure(name: str, contents: Mapping[str, Any]) -> str:
@@ -227,9 +236,31 @@ def _figure(name: str, contents: Mapping[str, Any]) -> str:
 # -- words -------------------------------------------------------------------------------------------------
 
 
+def _question(contents: Mapping[str, Any]) -> str:
+    if _headline(contents) is None:
+        return f"What does {contents['model']} write, colder and hotter?"
+    return f"At which temperature should {contents['model']} write?"
+
+
 def _headline(contents: Mapping[str, Any]) -> str | None:
-    """The choice to go by: what a scorer says, and without one where the entropy turns."""
-    return next((name for name in ("vote", "score", "turning_point") if name in contents["choices"]), None)
+    """The choice to go by, of those that name a temperature: what a scorer says, or else where the entropy turns."""
+    choices = contents["choices"]
+    return next((name for name in PREFERRED if name in choices and choices[name]["temperature"] is not None), None)
+
+
+def _silent(contents: Mapping[str, Any]) -> str:
+    """Why rules that would come before the headline name no temperature."""
+    chosen = _headline(contents)
+    before = PREFERRED[: PREFERRED.index(chosen)] if chosen else PREFERRED
+    mute = [CURVES[rule]["name"].format(best_of=contents["best_of"]) for rule in before if rule in contents["choices"]]
+    said = []
+    if mute:
+        said.append(f"{' and '.join(mute).capitalize()} cannot choose: all temperatures tie.")
+    if chosen is None and contents.get("no_turning_point"):
+        said.append(f"For a turning point of the entropy {escape(contents['no_turning_point'])}.")
+    if chosen is None and not mute:
+        said.append("A scorer would name one, too.")
+    return " ".join(said)
 
 
 def _start(contents: Mapping[str, Any]) -> int:
@@ -260,27 +291,50 @@ def _signed(value: float | None) -> str:
 
 def _at(choice: Mapping[str, Any]) -> str:
     if choice["temperature"] is None:
-        return "no temperature of this grid"
+        return "no temperature: all of them tie" if choice.get("tied") else "no temperature of this grid"
     ends = choice["interval"]
-    sure = f", {100 * choice['confidence']:g}{NBSP}% interval {ends[0]:.3g} to {ends[1]:.3g}" if ends else ""
-    return f"T{NBSP}={NBSP}{choice['temperature']:.3g}{sure}"
+    sure = (
+        f", {100 * choice['confidence']:g}{NBSP}%{NBSP}interval{NBSP}{ends[0]:.3g}{NBSP}to{NBSP}{ends[1]:.3g}"
+        if ends
+        else ""
+    )
+    others = ", ".join(f"{each:.3g}" for each in choice.get("tied") or ())
+    tied = f", tied with T{NBSP}={NBSP}{others}" if others else ""
+    return f"T{NBSP}={NBSP}{choice['temperature']:.3g}{sure}{tied}"
 
 
 def _verdict(contents: Mapping[str, Any]) -> str:
     t, curves, chosen = contents["temperatures"], contents["curves"], _headline(contents)
-    first = "What it writes, colder and hotter."
+    first = "No temperature is named here."
     if chosen is not None:
         first = f"{_says(chosen, contents)} at {_at(contents['choices'][chosen])}."
+    silent = _silent(contents)
+    decided, heading = _decided(contents)
     rows = "".join(
-        f"<tr><th>T{NBSP}={NBSP}{t[i]:g}</th>{_cell(curves['loop_rate'], i, _percent)}"
-        f"{_cell(curves['excess'], i, _signed)}</tr>"
+        f"{MARKED if chosen and i == _start(contents) else '<tr>'}<th><b>T{NBSP}={NBSP}{t[i]:g}</b></th>"
+        + "".join(_cell(curves[name], i, _two) for name in decided)
+        + f"{_cell(curves['loop_rate'], i, _percent)}{_cell(curves['excess'], i, _signed)}</tr>"
         for i in sorted({0, _start(contents), len(t) - 1})
     )
     return (
-        f'<p class="first">{first}</p><table><thead><tr><th></th><th><span class="key cold">Repetition</span>: texts '
-        'that end in a loop</th><th><span class="key hot">Gibberish</span>: excess surprise, nats</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table>"
+        f'<p class="first">{first}</p>{f"<p>{silent}</p>" if silent else ""}<table><thead><tr><th></th>{heading}<th>'
+        '<span class="key cold">Repetition</span>texts that end in a loop</th><th><span class="key hot">Gibberish'
+        f"</span>excess surprise, nats</th></tr></thead><tbody>{rows}</tbody></table>"
     )
+
+
+def _decided(contents: Mapping[str, Any]) -> tuple[list[str], str]:
+    """The curve by which the headline was chosen, where that is a score, and the heading of its column."""
+    rule = _headline(contents)
+    if rule not in ("vote", "score", "best_of"):
+        return [], ""
+    name = f"best_of_{contents['best_of']}" if rule == "best_of" else rule
+    look = _curves(contents)[name]
+    return [name], f'<th><span class="key">{look["name"]}</span>{look["title"]}</th>'
+
+
+def _two(value: float | None) -> str:
+    return as_number(value, 2)
 
 
 def _cell(curve: Mapping[str, Any], i: int, form: Any) -> str:
@@ -300,11 +354,18 @@ def _choices(contents: Mapping[str, Any]) -> str:
     for name, choice in contents["choices"].items():
         words = RULES[name][2].format(best_of=contents["best_of"])
         shares = choice["shares"] or []
-        often = sorted(zip(shares, choice["temperatures"]), reverse=True)[:3]
-        won = ", ".join(f"{at:g} in {_percent(share)}" for share, at in often if share > 0) or DASH
+        often = sorted(zip(shares, choice["temperatures"]), key=lambda each: (-each[0], each[1]))[:3]
+        won = ", ".join(f"{at:g} in {_percent(share)}" for share, at in often if round(100 * share) > 0) or DASH
+        resampled = "" if choice["temperature"] is None else f"<small>in resampled prompts: {won}</small>"
         rows.append(
-            f"<tr><th><b>{_says(name, contents)}</b><small>{words}</small></th><td><b>{_at(choice)}</b>"
-            f"<small>in resampled prompts: {won}</small></td></tr>"
+            f"<tr><th><b>{_says(name, contents)}</b><small>{words}</small></th><td><b>{_at(choice)}</b>{resampled}"
+            "</td></tr>"
+        )
+    if contents.get("no_turning_point"):
+        why = f"no temperature: {escape(contents['no_turning_point'])}"
+        rows.append(
+            f"<tr><th><b>{_says('turning_point', contents)}</b><small>{RULES['turning_point'][2]}</small></th>"
+            f"<td><b>{why}</b></td></tr>"
         )
     return (
         '<section id="choices" aria-labelledby="choices-heading"><h2 id="choices-heading">Which temperature</h2>'
@@ -334,10 +395,17 @@ def _numbers(contents: Mapping[str, Any]) -> str:
         cells = []
         for name in looks:
             value = contents["curves"][name]["value"][i]
-            form = _percent if name == "loop_rate" else _signed if name == "excess" else as_number
-            cells.append(f"<td>{form(value)}</td>")
+            cells.append(f"<td>{FORMS.get(name, as_number)(value)}</td>")
         rows.append(f"<tr><th>{t:g}</th>{''.join(cells)}</tr>")
     return f"<table class='small'><thead><tr><th>T</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _three(value: float | None) -> str:
+    """No more than three digits that mean something, which a perplexity of thousands does not have."""
+    return as_number(None if value is None else float(f"{value:.3g}"))
+
+
+FORMS = {"loop_rate": _percent, "excess": _signed, "perplexity": _three}
 
 
 def _shortened(text: str, most: int = 70) -> str:

@@ -93,7 +93,7 @@ def against_temperature(
             ],
         )
     )
-    shapes, notes = _marks(chosen, look)
+    shapes, notes = _marks(chosen, temperatures[0], temperatures[-1], look)
     if level is not None:
         shapes.append(
             {
@@ -126,7 +126,9 @@ def _decades(curve: Mapping[str, Sequence[float | None]]) -> float:
     return math.log10(max(values) / min(values)) if values else 0.0
 
 
-def _marks(chosen: Mapping[str, Any] | None, look: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _marks(
+    chosen: Mapping[str, Any] | None, first: float, last: float, look: Any
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The choice as a line with its name and its interval as a shade."""
     if chosen is None or chosen["temperature"] is None:
         return [], []
@@ -134,8 +136,19 @@ def _marks(chosen: Mapping[str, Any] | None, look: Any) -> tuple[list[dict[str, 
     shapes = []
     if chosen["interval"] and chosen["interval"][0] < chosen["interval"][1]:
         low, high = chosen["interval"]
-        shapes.append({"type": "rect", "x0": low, "x1": high, "fillcolor": look.soft["live"], "line": {"width": 0}})
+        shapes.append(
+            {
+                "type": "rect",
+                "x0": low,
+                "x1": high,
+                "fillcolor": look.soft["live"],
+                "opacity": 0.5,
+                "line": {"width": 0},
+            }
+        )
     at = chosen["temperature"]
     shapes.append({"type": "line", "x0": at, "x1": at, "line": {"color": look.ink, "width": 1.5, "dash": "dot"}})
-    note = look.note(chosen["name"], x=at, yref="paper", y=1.0, yanchor="bottom")
+    where = (at - first) / (last - first or 1.0)  # near an edge the words lean inward
+    anchor = "left" if where < 0.2 else "right" if where > 0.8 else "center"
+    note = look.note(chosen["name"], x=at, xanchor=anchor, yref="paper", y=1.0, yanchor="bottom")
     return [shape | across for shape in shapes], [note]
