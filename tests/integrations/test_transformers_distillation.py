@@ -1,0 +1,128 @@
+"""A teacher in a real Hugging Face trainer, with tiny models built from their configuration."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+transformers = pytest.importorskip("transformers", reason="the mixin is for the Hugging Face Trainer")
+pytest.importorskip("accelerate", reason="the Hugging Face Trainer needs it")
+from logitherm.distillation import (  # noqa: E402
+    SparseTeacher,
+    TeacherWriter,
+    distillation_loss,
+    open_teacher,
+)
+from logitherm.distillation.records import Layout  # noqa: E402
+from logitherm.integrations.transformers_distillation import DistillationMixin  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+STATES, LENGTH, ROWS = 40, 8, 8
+
+
+class Distiller(DistillationMixin, transformers.Trainer):
+    pass
+
+
+def network(seed, width):
+    transformers.set_seed(seed)
+    config = transformers.GPT2Config(
+        vocab_size=STATES, n_positions=LENGTH, n_embd=width, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    return transformers.GPT2LMHeadModel(config)
+
+
+class Texts(torch.utils.data.Dataset):
+    """Tokens of which the first few are not to be learned, more of them in every text: batches differ in number."""
+
+    def __init__(self, rows=None):
+        self.tokens = torch.randint(1, STATES, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
+        self.labels = self.tokens.clone()
+        for i in range(ROWS):
+            self.labels[i, : i % 5] = -100
+        self.rows = rows
+
+    def __len__(self):
+        return ROWS
+
+    def __getitem__(self, i):
+        found = {"input_ids": self.tokens[i], "labels": self.labels[i]}
+        return found if self.rows is None else found | {"teacher_rows": self.rows[i]}
+
+
+def trained(tmp_path, teacher, data, batch=8, steps=1, **options):
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=batch, gradient_accumulation_steps=steps,
+        report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True, use_cpu=True, learning_rate=0.1,
+        optim="sgd", max_grad_norm=0.0, remove_unused_columns=False, lr_scheduler_type="constant",
+    )  # fmt: skip
+    trainer = Distiller(network(1, 8), arguments, train_dataset=data, teacher=teacher, **options)
+    trainer.train()
+    loss = next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
+    return loss, torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+OPTIONS = {"temperature": 2.0, "hard_weight": 0.3}
+
+
+def test_a_step_is_that_of_the_loss(tmp_path):
+    teacher, data = network(0, 16).eval(), Texts()
+    student = network(1, 8)
+    z = student(data.tokens).logits[:, :-1]
+    with torch.no_grad():
+        theirs = teacher(data.tokens).logits[:, :-1]
+    loss = distillation_loss(z, theirs, labels=data.labels[:, 1:], **OPTIONS)
+    loss.backward()
+    expected = torch.cat([(p - 0.1 * p.grad).detach().flatten() for p in student.parameters()])
+    seen, after = trained(tmp_path, teacher, data, **OPTIONS)
+    assert seen == pytest.approx(loss.item(), abs=2e-4)
+    assert torch.allclose(after, expected, atol=1e-6)
+
+
+def test_accumulated_steps_are_one_batch(tmp_path):
+    """Batches with different numbers of labelled tokens weigh as these are many."""
+    teacher = network(0, 16)
+    whole = trained(tmp_path, teacher, Texts(), **OPTIONS)
+    parts = trained(tmp_path, teacher, Texts(), batch=2, steps=4, **OPTIONS)
+    assert parts[0] == pytest.approx(whole[0], abs=2e-4)
+    assert torch.allclose(parts[1], whole[1], atol=1e-6)
+
+
+def test_a_stored_teacher_of_all_tokens_is_the_live_one(tmp_path):
+    teacher = network(0, 16).eval()
+    data = Texts(rows=torch.arange(ROWS * LENGTH).reshape(ROWS, LENGTH))
+    with torch.no_grad():
+        z = teacher(data.tokens).logits.reshape(-1, STATES)
+    known = SparseTeacher.from_logits(z, k=STATES, temperatures=(1.0, 2.0))
+    with TeacherWriter(tmp_path / "teacher", Layout(STATES, (1.0, 2.0), top_k=STATES, dtype="float32")) as writer:
+        writer.append(known)
+    live = trained(tmp_path, teacher, Texts(), **OPTIONS)
+    stored = trained(tmp_path, open_teacher(tmp_path / "teacher"), data, **OPTIONS)
+    assert stored[0] == pytest.approx(live[0], abs=2e-4)
+    assert torch.allclose(stored[1], live[1], atol=1e-5)
+
+
+def test_a_function_may_know_a_few_tokens(tmp_path):
+    teacher = network(0, 16).eval()
+
+    def ask(inputs):
+        with torch.no_grad():
+            z = teacher(inputs["input_ids"]).logits[:, :-1]
+        return SparseTeacher.from_logits(z.reshape(-1, STATES), k=STATES, temperatures=(2.0,))
+
+    asked = trained(tmp_path, ask, Texts(), **OPTIONS)
+    live = trained(tmp_path, teacher, Texts(), **OPTIONS)
+    assert torch.allclose(asked[1], live[1], atol=1e-5)
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(TypeError, match="teacher: must be a model, a TeacherStore or a function"):
+        trained(tmp_path, "teacher", Texts())
+
+    class Unlabelled(Texts):
+        def __getitem__(self, i):
+            return {"input_ids": self.tokens[i]}
+
+    with pytest.raises(ValueError, match="inputs: must have labels"):
+        trained(tmp_path, network(0, 16), Unlabelled())
