@@ -244,7 +244,7 @@ def test_a_nucleus_of_a_large_vocabulary_is_right_in_float32(rng):
         (TopK(-1), "k: must be a whole number of at least 1; request 0 has -1; leave"),
         (TopK(5), "k: must be at most the 4 states; request 0 has 5; give fewer, or clamp=True"),
         (TopK(np.array([4, 5])), "k: must be at most the 4 states; request 1 has 5"),
-        (TopP(0.0), r"p: must be in \(0, 1\]; request 0 has 0; leave the step out to keep all; Temperature\(0\)"),
+        (TopP(0.0), r"p: must be in \(0, 1\]; request 0 has 0; leave the step out to keep all; a temp"),
         (TopP(1.1), r"p: must be in \(0, 1\]; request 0 has 1.1; leave"),
         (TopP(np.array([0.5, math.nan])), r"p: must be in \(0, 1\]; request 1 has nan; leave"),
         (MinP(0), r"p: must be in \(0, 1\]; request 0 has 0; leave the step out"),
