@@ -132,7 +132,47 @@ def test_names_are_whole_however_wide_the_numbers():
     assert max(map(len, out.splitlines())) <= 80
     for _, name, _ in tables.SCORES:
         assert name in out
-    assert "1.23e-07" in out
+    assert "<0.0001" in out and "e-" not in out.replace("2.45e-08", "")
+    huge = text(tables.score_table([("T = 1", evaluation(1e30, 9e29, 1.1e30)), ("group", evaluation(1e6, 9e5, 2e6))]))
+    assert len(huge.splitlines()) == 2 + len(tables.SCORES) and "1e+30" in huge
+
+
+def test_no_row_of_scores_wraps():
+    """Narrow intervals of values near 100 % are the widest."""
+    narrow = [evaluation(0.99995, 0.99985, 1.0), evaluation(0.01394, 0.01069, 0.017612)]
+    for first in narrow:
+        out = text(tables.score_table([("before\nT = 1", first), ("after\nT = 1.18", narrow[0])]))
+        lines = out.rstrip("\n").splitlines()
+        assert max(map(len, lines)) <= 80 and len(lines) == 3 + len(tables.SCORES)
+        assert all(line.count(" to ") == 2 for line in lines[3:])
+
+
+def test_a_score_has_four_decimals_at_most():
+    sharp = evaluation(1.386294361, 1.3862941, 1.3862946)
+    out = text(tables.score_table([("before", evaluation(6.347806, 5.967716, 6.704756)), ("after", sharp)]))
+    assert "6.348   5.968 to 6.705" in out and " 1.386 " in out and "6.347" not in out
+    assert "1.3863" in text(tables.score_table([("one", sharp)]))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0020, "0.0020"),
+        (0.000615, "0.0006"),
+        (9.44e-5, "0.0001"),
+        (2e-5, "<0.0001"),
+        (-2e-5, ">-0.0001"),
+        (0, "0.0000"),
+    ],
+)
+def test_decimals_that_are_fixed(value, shown):
+    assert tables.fixed(value, 4) == shown
+
+
+def test_value_and_error_have_the_same_decimals():
+    split = SimpleNamespace(score="nll", total=0.0312, calibration=0.0020, error=0.000615, refinement=0.0292)
+    found = SimpleNamespace(splits=(split,), folds=5, best="bias")
+    assert "0.0020 ± 0.0006 that" in text(tables.split_note(found))
 
 
 def test_methods_that_are_not_eligible_say_why():

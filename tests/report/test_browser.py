@@ -254,3 +254,20 @@ def test_it_is_labelled_for_those_who_listen(visit, contents):
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert re.search(r"^en", page.get_attribute("html", "lang"))
+
+
+CUT = """() => [...document.querySelectorAll(".chart")].filter((chart) => {
+    const edge = chart.querySelector("svg").getBoundingClientRect().left, plot = chart._fullLayout;
+    return Math.abs(plot.width - chart.getBoundingClientRect().width) > 1 || plot._size.l !== 56
+        || [...chart.querySelectorAll(".ytick text, .y2tick text")].some((t) => t.getBoundingClientRect().left < edge);
+    }).map((chart) => chart.id)"""
+
+
+def test_labels_are_whole_after_a_window_that_was_too_narrow(visit, contents):
+    page = visit(contents)
+    assert page.evaluate(CUT) == []
+    page.set_viewport_size({"width": 40, "height": 900})
+    page.wait_for_timeout(200)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    until(page, CHARTS_FIT)
+    assert page.evaluate(CUT) == []

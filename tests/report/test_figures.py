@@ -53,6 +53,18 @@ def test_impossible_confidences_are_shaded_for_few_classes(contents, classes, wo
     noted = [note.text for note in figure.layout.annotations if "cannot occur" in note.text]
     assert [text.split(":")[0] for text in noted] == ([words] if words else [])
     assert len(figure.layout.shapes) == len(noted)
+    turned = [note.textangle for note in figure.layout.annotations if "cannot occur" in note.text]
+    assert turned == ([0] if classes == 2 else [-90] if noted else []), "along a strip that is narrow on a phone"
+
+
+def test_margins_are_fixed_before_the_first_drawing(contents):
+    part = {"name": "a", "n": 40, "temperature": 2.0, "low": 0.9, "high": 3.0}
+    for figure in (
+        figures.reliability(contents["reliability"]["before"], role="before", rows=10, classes=4),
+        figures.temperature_by_part([part, part], 2.0, "group"),
+    ):
+        assert figure.layout.margin.l == 56 and figure.layout.margin.autoexpand is False
+    assert len(figure.layout.yaxis.tickvals) >= 3
 
 
 def test_histogram_bars_fill_their_bins(contents):

@@ -210,9 +210,17 @@ def test_another_method_than_one_temperature_is_the_big_one_and_the_temperature_
 def test_where_few_rows_decide_the_interval_is_the_robust_one(contents, wrap):
     contents["fit"]["sandwich_interval"] = [1.11, 3.33]
     contents["state"] = {"kind": "overconfident", "mixed": False, "robust": True, "interval": [1.11, 3.33]}
-    text = Page(render_report(wrap(contents))).text
+    contents["state"]["p_value"] = 0.0213
+    page = Page(render_report(wrap(contents)))
+    text = page.text
     assert "1.11 to 3.33by the sandwich error: a few rows decide" in text
-    assert "too sure here" in text
+    assert "p = 0.021 (robust, by the sandwich error)" in text and "Likelihood ratio" not in text
+    assert "shaded: its robust 95 % interval, by the sandwich error" in text
+    low, high = contents["fit"]["interval"]
+    assert f"{low:.2f} to {high:.2f}, is too narrow" in text and "as a few rows decide" in text
+    figure, table = page.data["figures"]["nll-curve"]["light"], page.data["tables"]["nll-curve"]
+    shaded = next(shape for shape in figure["layout"]["shapes"] if shape["type"] == "rect")
+    assert [shaded["x0"], shaded["x1"]] == [1.11, 3.33] == table["temperature"][-2:]
 
 
 def test_a_prior_is_said(contents, wrap):
@@ -226,3 +234,10 @@ def test_a_prior_is_said(contents, wrap):
     ):
         assert part in text
     assert "is the lowest point" not in text and "Profile likelihood" not in text
+
+
+def test_one_row_and_one_class_are_singular(contents, wrap):
+    contents |= {"n_fit": 1, "classes": 1}
+    contents["fit"]["zero_labels"] = 1
+    text = Page(render_report(wrap(contents))).text
+    assert "Fitted on 1 row of overconfident.val.npz with 1 class;" in text and "1 row whose true label" in text

@@ -11,6 +11,7 @@ import numpy as np
 from logitherm._array import Array, as_array, describe, to_numpy
 from logitherm._json import plain as plain_json
 from logitherm._labels import as_labels
+from logitherm._words import counted as in_words
 from logitherm.calibration.association import Association, association
 from logitherm.calibration.base import Calibrator
 from logitherm.calibration.goodness import GoodnessOfFit, goodness_of_fit
@@ -31,9 +32,11 @@ from logitherm.calibration.selection import (
     select,
 )
 from logitherm.calibration.temperature_scaling import TemperatureScaling, as_prior
+from logitherm.calibration.trusted import trusted_p_value
 from logitherm.calibration.verdict import FEW, absent_classes, is_wrong_tool, state_of, verdict
 from logitherm.metrics import Evaluation, evaluate, reliability, reliability_grid
 from logitherm.metrics.comparison import Comparison, compare
+from logitherm.metrics.selective import RankingChange, compare_ranking
 from logitherm.thermometer import TemperatureFit, fit_temperature
 from logitherm.thermometer.sources import make_source
 
@@ -67,6 +70,8 @@ class CalibrationStudy:
         Whether labels and logits of the first set belong together.
     changes : Comparison
         After minus before on the same rows, with intervals of the differences.
+    selective : RankingChange
+        Risk-coverage curves of the rows that are scored, before and after, and how far the rows are in another order.
     nll_curve : dict
         Mean NLL of the fitted rows against temperature.
     reliability : dict
@@ -93,6 +98,7 @@ class CalibrationStudy:
     confidence: float
     association: Association
     changes: Comparison
+    selective: RankingChange
     nll_curve: dict[str, list[float]]
     reliability: dict[str, Any]
     calibrator: Calibrator = field(repr=False)
@@ -131,6 +137,18 @@ class CalibrationStudy:
         found = zip(fitted.groups_.tolist(), fitted.temperatures_.tolist(), fitted.intervals_.tolist())
         return [{"group": group, "temperature": t, "interval": ends} for group, t, ends in found]
 
+    def _common(self) -> dict[str, Any] | None:
+        """What the groups have in common."""
+        if not isinstance(self.calibrator, GroupTemperatureScaling):
+            return None
+        fitted = self.calibrator
+        return {"temperature": fitted.temperature_, "deviation": fitted.deviation_, "p_value": fitted.p_value_}
+
+    def _state(self) -> dict[str, Any]:
+        """What the model is, with the interval and p-value of T = 1 that are to be trusted."""
+        p_value, _ = trusted_p_value(self.fit)
+        return state_of(self.fit, self.before, self.confidence)._asdict() | {"p_value": p_value}
+
     def _enough(self) -> dict[str, Any]:
         return {
             "goodness": None if self.goodness is None else self.goodness.to_dict(),
@@ -153,7 +171,10 @@ class CalibrationStudy:
             "after": self.after.to_dict(),
             "changes": self.changes.to_dict(),
             "association": self.association.to_dict(),
-            "state": plain_json(state_of(self.fit, self.before, self.confidence)._asdict()),
+            "state": plain_json(self._state()),
+            "groups": plain_json(self._groups()),
+            "common": plain_json(self._common()),
+            "selective": self.selective.to_dict(),
             "words": WORDS[self.method],
             "wrong_tool": is_wrong_tool(self.changes),
             "nll_curve": self.nll_curve,
@@ -291,10 +312,10 @@ def calibrate(
             scored = _by_choice(crossed)
         else:
             scored = _cross_fitted(chosen, logits, labels, folds, seed, zero_labels, prior, groups)
-        scored_on = f"{folds}-fold cross-fitting on the same {{}} rows"
+        scored_on = f"{folds}-fold cross-fitting on the same {{}}"
     else:
         scored = _applied(calibrator, test_logits, test_labels, test_groups)
-        scored_on = "{} test rows"
+        scored_on = "{}"
     if zero_labels == "exclude":
         scored = scored.possible()
 
@@ -304,6 +325,7 @@ def calibrate(
     say("scoring them calibrated", 0.7)
     after = evaluate(scored.calibrated, scored.labels, scored.temperature, **options)
     changes = compare(scored.logits, scored.calibrated, scored.labels, temperature_after=scored.temperature, **options)
+    selective = _ranking(scored, chosen, found, bootstrap, seed)
     say("drawing the diagrams", 0.85)
     diagrams = {
         "before": reliability(scored.logits, scored.labels, 1.0, **options).to_dict(),
@@ -316,7 +338,8 @@ def calibrate(
     counted = np.asarray(diagrams["before"]["count"], dtype=np.float64)
     said = np.array([0.0 if c is None else c for c in diagrams["before"]["confidence"]])
     confidence = float(counted @ said / counted.sum())
-    name, scored_on = name or "logits", scored_on.format(before.n)
+    rows = in_words(before.n, "row" if test_logits is None else "test row")
+    name, scored_on = name or "logits", scored_on.format(rows)
     calibrator.provenance_ = provenance(
         logits, labels, name=name, method=chosen, scored_on=scored_on, before=before, after=after
     )
@@ -350,6 +373,7 @@ def calibrate(
         confidence=confidence,
         association=belong,
         changes=changes,
+        selective=selective,
         nll_curve=curve,
         reliability=diagrams,
         calibrator=calibrator,
@@ -467,6 +491,20 @@ def _cross_fitted(
         else:
             calibrated[held] = to_numpy(_transformed(fitted, logits[held], parts_groups[1]))
     return Scored(logits, y, calibrated, temperature)
+
+
+def _ranking(scored: Scored, method: str, fit: TemperatureFit, bootstrap: int, seed: int) -> RankingChange:
+    """How the rows are ordered by confidence. A single temperature is that of all rows even where the scores are
+    cross-fitted: those of the folds differ a little, which would order the rows of one against those of another."""
+    temperature = fit.temperature if method == "temperature" else scored.temperature
+    return compare_ranking(
+        scored.logits,
+        scored.calibrated,
+        scored.labels,
+        temperature_after=temperature,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
 
 
 def _temperatures(fit: TemperatureFit, count: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from logitherm._words import counted
 from logitherm.cli import options, truncated
 from logitherm.cli.files import (
     described,
@@ -67,7 +68,7 @@ def command(
     remark_bound(calibrator, getattr(fitted, "at_bound_", None))
     remark_groups(calibrator, fitted, of_rows)
     console(stderr=True).print(
-        f"{output}: {data.n} rows of {data.classes} probabilities by {described(fitted)}",
+        f"{output}: {counted(data.n, 'row')} of {data.classes} probabilities by {described(fitted)}",
         markup=False,
         soft_wrap=True,
     )

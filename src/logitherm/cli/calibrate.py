@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from logitherm._words import counted
 from logitherm.cli import options, truncated
 from logitherm.cli.files import about, read, remark, remark_bound, require_possible, require_writable
 from logitherm.cli.output import Tell, console, note, print_json, progress, reports_errors, warn
@@ -161,7 +162,8 @@ def require_same_classes(val: Path, test: Path, data: list[LogitData]) -> None:
     known, came = (each.classes for each in data)
     if known != came:
         raise InputError(
-            f"{test}: must have the {known} classes of {val}; got {came}; pass two files of logits of the same model"
+            f"{test}: must have the {counted(known, 'class')} of {val}; got {came}; pass two files of logits "
+            "of the same model"
         )
 
 

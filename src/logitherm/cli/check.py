@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from logitherm._words import counted
 from logitherm.cli import options
 from logitherm.cli.files import (
     about,
@@ -172,7 +173,7 @@ def table(found: Any) -> RenderableType:
         grid.add_row("  Change", f"[bold]{_percent(found.change)} %[/]   95 % interval {low} to {high} %")
         grid.add_row(f"  Beyond {100 * found.tolerance:g} %", chance(found.p_value))
     kind, side = ("over", "higher") if found.needs == "heating" else ("under", "lower")
-    raised = f"after {found.rows_to_alarm} rows: {kind}confident, needs {found.needs} to a {side} T"
+    raised = f"after {counted(found.rows_to_alarm or 0, 'row')}: {kind}confident, needs {found.needs} to a {side} T"
     grid.add_row("  Alarm", raised if found.rows_to_alarm else "none")
     grid.add_row("  NLL", f"{found.nll_before:.4g} as calibrated, {found.nll_after:.4g} at the T needed")
     return grid

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from logitherm._words import counted
 from logitherm.cli.output import Tell, warn
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def require_classes(fitted: Any, classes: int, path: Path) -> None:
     known = getattr(fitted, "n_features_in_", classes)
     if known != classes:
         raise InputError(
-            f"{path}: must have the {known} classes that the calibrator was fitted to; got {classes}; "
+            f"{path}: must have the {counted(known, 'class')} that the calibrator was fitted to; got {classes}; "
             "use that of this model"
         )
 
@@ -132,8 +133,8 @@ def remark_groups(path: Path, fitted: Any, groups: Any = None) -> None:
     common = f"get the common temperature, T = {fitted.temperature_:.3g}"
     if groups is None:
         warn(
-            f"{path}: is a calibrator of {len(fitted.groups_)} groups; without these all rows {common}; pass "
-            "--groups FILE"
+            f"{path}: is a calibrator of {counted(len(fitted.groups_), 'group')}; without these all rows {common}; "
+            "pass --groups FILE"
         )
         return
     known = set(fitted.groups_.tolist())
@@ -144,8 +145,10 @@ def remark_groups(path: Path, fitted: Any, groups: Any = None) -> None:
 
 def about(data: LogitData, used: int) -> str:
     """The file with the rows that were used of it."""
-    rows = f"{data.n} rows" if used == data.n else f"{used} of {data.n} rows"
-    return f"{data.source} ({rows}, {data.classes} classes)"
+    rows = counted(data.n, "row")
+    if used != data.n:
+        rows = f"{used} of {rows}"
+    return f"{data.source} ({rows}, {counted(data.classes, 'class')})"
 
 
 def described(fitted: Any) -> str:

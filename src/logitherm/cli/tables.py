@@ -18,9 +18,11 @@ SCORES = (
     ("ece_equal_mass", "ECE, equal mass", "%"),
     ("classwise_ece", "ECE, class-wise", "%"),
     ("smooth_ece", "Smooth ECE", "%"),
-    ("mce", "Maximum error (MCE)", "%"),
+    ("mce", "Max. error (MCE)", "%"),
 )
 MOST_DECIMALS = 6
+SCORE_DECIMALS = {"": 4, "%": 3}  # at most, by unit
+WIDTH = 80  # columns that no row of a table exceeds
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
@@ -46,6 +48,16 @@ def decimals_of(low: float | None, high: float | None) -> int | None:
     return min(max(1 - math.floor(math.log10(high - low)), 0), MOST_DECIMALS)
 
 
+def fixed(value: float | None, decimals: int) -> str:
+    """So many decimals however small the value, so that numbers of one cell agree; what would be 0 then says so."""
+    if value is None or not math.isfinite(value) or abs(value) >= 1e5:
+        return number(value)
+    least = 10.0**-decimals
+    if value != 0 and abs(value) < least / 2:
+        return f"<{least:.{decimals}f}" if value > 0 else f">-{least:.{decimals}f}"
+    return f"{value:.{decimals}f}"
+
+
 def chance(p_value: float) -> str:
     """A p-value, also one that no float64 holds."""
     return "p < 1e-300" if p_value < 1e-300 else f"p = {p_value:.2g}"
@@ -59,7 +71,7 @@ def temperature_table(fit: Any, prior: tuple[float, float] | None = None) -> Ren
     """T with its interval, and both standard errors; or the error under a prior."""
     from rich.table import Table
 
-    from logitherm.calibration.verdict import few_decide
+    from logitherm.calibration.trusted import trusted_p_value
 
     decimals = decimals_of(*(fit.interval or (None, None)))
     finer = None if decimals is None else decimals + 1
@@ -75,14 +87,13 @@ def temperature_table(fit: Any, prior: tuple[float, float] | None = None) -> Ren
     elif fit.standard_error is not None or fit.sandwich_error is not None:
         errors = f"{number(fit.standard_error, finer)} model-based, {number(fit.sandwich_error, finer)} sandwich"
         table.add_row("  Standard error", errors)
-    if fit.sandwich_interval is not None and few_decide(fit):
+    p_value, robust = trusted_p_value(fit)
+    if fit.sandwich_interval is not None and robust:
         low, high = (number(end, decimals) for end in fit.sandwich_interval)
         table.add_row("  Robust interval", f"{low} to {high}, by the sandwich error: trust this one")
-    if fit.sandwich_error and few_decide(fit):
-        p = math.erfc(abs(math.log(fit.temperature)) / (fit.sandwich_error / fit.temperature) / math.sqrt(2))
-        table.add_row("  Against T = 1", f"{chance(p)} (robust, by the sandwich error)")
-    elif fit.p_value is not None:
-        table.add_row("  Against T = 1", f"{chance(fit.p_value)} (likelihood ratio)")
+    if p_value is not None:
+        by = "robust, by the sandwich error" if robust else "likelihood ratio"
+        table.add_row("  Against T = 1", f"{chance(p_value)} ({by})")
     if not fit.converged:
         table.add_row("  Solver", "[bold]did not converge[/]")
     return table
@@ -112,29 +123,38 @@ def group_table(scaling: Any, most: int = 20) -> RenderableType:
 
 
 def score_table(columns: Sequence[tuple[str, Any]]) -> RenderableType:
-    """Evaluations side by side, each value with its interval."""
+    """Evaluations side by side, each value with its interval, in at most 80 columns and one line a row."""
     from rich.box import SIMPLE_HEAD
     from rich.padding import Padding
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=True, show_edge=False)
+    rows = [_score_row(name, unit, [getattr(each, key) for _, each in columns]) for key, name, unit in SCORES]
+    titles = [" ", *(text for title, _ in columns for text in (title, "95 % interval"))]
+    longest = [max(len(line) for text in column for line in text.split("\n")) for column in zip(titles, *rows)]
+    room = 1 if 2 + sum(longest) + 3 * len(titles) <= WIDTH else 0  # one space remains between columns
+    table = Table(box=SIMPLE_HEAD, padding=(0, room), pad_edge=True, show_edge=False)
     table.add_column(" ", no_wrap=True)
     for title, _ in columns:
-        table.add_column(title, justify="right", no_wrap=True)
-        table.add_column("95 % interval", justify="left", style="dim", vertical="bottom")  # wraps
-    for key, name, unit in SCORES:
-        scores = [getattr(evaluation, key) for _, evaluation in columns]
-        scale = 100.0 if unit else 1.0
-        ends = [(_scaled(score.low, scale), _scaled(score.high, scale)) for score in scores]
-        known = [decimals for low, high in ends if (decimals := decimals_of(low, high)) is not None]
-        decimals = max(known, default=2 if unit else 4)
-        cells = []
-        for score, (low, high) in zip(scores, ends, strict=True):
-            value = number(_scaled(score.value, scale), decimals)
-            cells += [f"[bold]{value}{' %' if unit else ''}[/]"]
-            cells += [f"{number(low, decimals)} to {number(high, decimals)}" if _known(low, high) else ""]
-        table.add_row(name, *cells)
-    return Padding(table, (0, 0, 0, 1))
+        table.add_column(title, justify="right", no_wrap=True, style="bold", header_style="not bold")
+        table.add_column("95 % interval", justify="left", no_wrap=True, style="dim", vertical="bottom")
+    for row in rows:
+        table.add_row(*row)
+    return Padding(table, (0, 0, 0, 2 - room))
+
+
+def _score_row(name: str, unit: str, scores: Sequence[Any]) -> list[str]:
+    """A score under every column, with the decimals of the widest of its intervals and one more at most."""
+    scale = 100.0 if unit else 1.0
+    ends = [(_scaled(score.low, scale), _scaled(score.high, scale)) for score in scores]
+    known = [decimals for low, high in ends if (decimals := decimals_of(low, high)) is not None]
+    fewest, most = (min(known), max(known)) if known else (2, 2) if unit else (4, 4)
+    decimals = min(most, fewest + 1, SCORE_DECIMALS[unit])
+    cells = [name]
+    for score, (low, high) in zip(scores, ends, strict=True):
+        value = fixed(_scaled(score.value, scale), decimals)
+        cells += [f"{value} %" if unit else value]
+        cells += [f"{fixed(low, decimals)} to {fixed(high, decimals)}" if _known(low, high) else ""]
+    return cells
 
 
 def plan_table(plan: Any) -> RenderableType:
@@ -193,9 +213,9 @@ def selection_table(selection: Any) -> RenderableType:
         if each.failure:
             table.add_row(name, "-", "-", "-", "could not be fitted")
             continue
-        behind = "best" if each.method == selection.best else f"{number(each.behind, 4)} ± {number(each.error, 4)}"
+        behind = "best" if each.method == selection.best else f"{fixed(each.behind, 4)} ± {fixed(each.error, 4)}"
         kept = "kept" if each.keeps_predictions else "not eligible" if each.ineligible else "may change"
-        table.add_row(name, number(each.nll, 4), behind, f"{number(100 * each.ece, 2)} %", kept)
+        table.add_row(name, fixed(each.nll, 4), behind, f"{fixed(100 * each.ece, 2)} %", kept)
     reason = next((each.ineligible for each in selection.candidates if each.ineligible), None)
     if reason is None:
         return Padding(table, (0, 0, 0, 1))
@@ -209,8 +229,8 @@ def split_note(selection: Any, *, grouped: bool = False) -> RenderableType:
     names = {"nll": "NLL", "brier": "Brier score"}
     best = selection.best + (", without groups" if grouped else "")
     found = [
-        f"{names[split.score]} {number(split.total, 4)} = {number(split.calibration, 4)} ± {number(split.error, 4)} "
-        f"that recalibration mends ({best}) + {number(split.refinement, 4)} that it cannot."
+        f"{names[split.score]} {fixed(split.total, 4)} = {fixed(split.calibration, 4)} ± {fixed(split.error, 4)} "
+        f"that recalibration mends ({best}) + {fixed(split.refinement, 4)} that it cannot."
         for split in selection.splits
         if math.isfinite(split.total) and math.isfinite(split.refinement)
     ]

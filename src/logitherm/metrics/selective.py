@@ -6,7 +6,7 @@ Rows of equal confidence are accepted together or not at all, so no order among 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,13 @@ import numpy as np
 from logitherm._array import Array
 from logitherm.metrics.bootstrap import interval, resampled_masses
 from logitherm.metrics.options import as_level, as_replicates, as_share, finite_or_none, to_lists
-from logitherm.metrics.rows import as_inputs, row_statistics, scaled_weights
+from logitherm.metrics.rows import Inputs, Rows, as_inputs, row_statistics, scaled_weights
 from logitherm.metrics.score import Score
 
 GROUPS = 2048  # of neighbouring confidences, in the bootstrap of an area
 LEVELS = 32  # coverages that are tested for a guarantee
+POINTS = 60  # of a thinned curve
+HALF = 0.5  # of the rows: a coverage to quote
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,37 @@ class RiskCoverage:
         return {
             name: value.to_dict() if isinstance(value, Score) else to_lists(value) for name, value in vars(self).items()
         }
+
+    def thinned(self, points: int = POINTS) -> RiskCoverage:
+        """The same with at most so many points, at about equal steps of coverage; the last one is kept."""
+        steps = np.arange(1, points + 1) / points
+        at = np.unique(np.minimum(np.searchsorted(self.coverage, steps), len(self.coverage) - 1))
+        return replace(self, threshold=self.threshold[at], coverage=self.coverage[at], risk=self.risk[at])
+
+
+@dataclass(frozen=True, eq=False)
+class RankingChange:
+    """What another set of logits does to the order in which rows are trusted."""
+
+    before: RiskCoverage
+    after: RiskCoverage
+    discordant: float  # share of the pairs of rows that stand in opposite order after
+
+    def to_dict(self, points: int = POINTS) -> dict[str, Any]:
+        """For JSON and for drawing: curves of so many points in six decimals, and the risk of the surest half."""
+        return {
+            "before": _drawn(self.before, points),
+            "after": _drawn(self.after, points),
+            "discordant": finite_or_none(self.discordant),
+        }
+
+
+def _drawn(curve: RiskCoverage, points: int) -> dict[str, Any]:
+    half = int(np.searchsorted(curve.coverage, HALF))
+    plain = curve.thinned(points).to_dict()
+    for name in ("threshold", "coverage", "risk"):
+        plain[name] = [round(value, 6) for value in plain[name]]
+    return plain | {"half": {"coverage": float(curve.coverage[half]), "risk": float(curve.risk[half])}}
 
 
 @dataclass(frozen=True)
@@ -106,10 +139,15 @@ def risk_coverage(
     >>> curve.coverage.tolist(), curve.risk.round(4).tolist(), round(curve.aurc.value, 4)
     ([0.25, 0.75, 1.0], [0.0, 0.3333, 0.25], 0.2292)
     """
+    inputs = scaled_weights(as_inputs(logits, labels, temperature, weights))
+    return _curve(inputs, row_statistics(inputs), bootstrap, confidence, seed)
+
+
+def _curve(
+    inputs: Inputs, rows: Rows, bootstrap: int, confidence: float, seed: int | np.random.Generator
+) -> RiskCoverage:
     replicates, level = as_replicates(bootstrap), as_level(confidence)
     rng = np.random.default_rng(seed)
-    inputs = scaled_weights(as_inputs(logits, labels, temperature, weights))
-    rows = row_statistics(inputs)
     threshold, right, wrong = _by_confidence(rows.confidence, rows.correct, inputs.weights)
     kept = np.cumsum(right + wrong)
     risk = np.cumsum(wrong) / kept
@@ -123,6 +161,57 @@ def risk_coverage(
         Score(value, *interval(value, areas, level)),
         Score(excess, *interval(excess, np.maximum(areas - _oracle(rates), 0.0), level)),
     )
+
+
+def compare_ranking(
+    before: Array,
+    after: Array,
+    labels: Array,
+    *,
+    temperature_before: Any = 1.0,
+    temperature_after: Any = 1.0,
+    bootstrap: int = 1000,
+    confidence: float = 0.95,
+    seed: int | np.random.Generator = 0,
+    weights: Array | None = None,
+) -> RankingChange:
+    """Risk-coverage curves of two sets of logits of the same rows, and the share of pairs that they order differently.
+
+    Parameters
+    ----------
+    before, after : floating arrays, shape (..., classes)
+        Logits of the same rows; -inf forbids a class.
+    labels, temperature_before, temperature_after, bootstrap, confidence, seed, weights
+        As for `logitherm.metrics.compare`.
+
+    Returns
+    -------
+    RankingChange
+        `before` and `after`, as of `risk_coverage`, and `discordant`, NaN of a single row.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `evaluate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> z = np.log([[0.5, 0.3, 0.2], [0.49, 0.49, 0.02]])
+    >>> compare_ranking(z, z, [0, 1], temperature_after=2.0, bootstrap=0).discordant  # the first was surer before
+    1.0
+    """
+    inputs = [
+        scaled_weights(as_inputs(z, labels, temperature, weights))
+        for z, temperature in ((before, temperature_before), (after, temperature_after))
+    ]
+    rows = [row_statistics(side) for side in inputs]
+    before_curve, after_curve = (
+        _curve(side, found, bootstrap, confidence, seed) for side, found in zip(inputs, rows, strict=True)
+    )
+    counted = inputs[0].weights > 0
+    first, second = (found.confidence[counted] for found in rows)
+    return RankingChange(before_curve, after_curve, _discordant(first, second))
 
 
 def defer_below(

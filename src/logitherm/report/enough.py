@@ -42,14 +42,19 @@ def enough(study: Mapping[str, Any], export: Callable[[str], str]) -> str:
         return ""
     figures = {name: _figure(name, axis, export(name)) for name, (_, axis) in parted(goodness).items()}
     confidence, group, predicted = (figures.get(name, "") for name, _ in PARTS.values())
-    left = confidence + _tests(goodness) + (_splits(selection) if selection else "") + group
-    right = (_methods(selection, study["method"]) if selection else "") + predicted
+    methods = _methods(selection, study["method"]) if selection else ""
+    splits, tests = _splits(selection) if selection else "", _tests(goodness)
+    if group and predicted:  # side by side below the rest, so that neither column is left half empty
+        pairs = [(confidence + splits, methods + tests), (group, predicted)]
+    else:
+        pairs = [(confidence + tests + splits, methods + group + predicted)]
+    rows = "".join(f'<div class="pair"><div>{left}</div><div>{right}</div></div>' for left, right in pairs)
     return (
         '<section id="enough" aria-labelledby="enough-heading">'
         '<div class="head"><h2 id="enough-heading">Is one temperature enough?</h2></div>'
         "<p>If it is, rows of any confidence need the same T: the dots lie on the line within their intervals, the "
         "tests find nothing, and no other method does better on rows it was not fitted to.</p>"
-        f'<div class="pair"><div>{left}</div><div>{right}</div></div></section>'
+        f"{rows}</section>"
     )
 
 

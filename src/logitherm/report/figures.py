@@ -22,6 +22,11 @@ Role = Literal["before", "after", "live"]
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
+def _margin(bottom: int = 46) -> dict[str, Any]:
+    """Margins that stay as they are: left alone, Plotly narrows them in a first drawing and mends that later."""
+    return {"l": 56, "r": 24, "t": 14, "b": bottom, "autoexpand": False}
+
+
 @dataclass(frozen=True)
 class Theme:
     """The colours of one theme; they are the colours of page.css too."""
@@ -42,7 +47,7 @@ class Theme:
             "paper_bgcolor": self.surface,
             "plot_bgcolor": self.surface,
             "font": {"family": FONT, "size": 13, "color": self.ink},
-            "margin": {"l": 56, "r": 24, "t": 14, "b": 46},
+            "margin": _margin(),
             "dragmode": False,
             "hoverlabel": {
                 "bgcolor": self.surface,
@@ -184,7 +189,7 @@ def reliability(
             hovertemplate=[
                 "says %{x:.1%}<br>is right %{y:.1%}"
                 + ("<br>95 % interval %{customdata[1]:.1%} to %{customdata[2]:.1%}" if ok else "")
-                + "<br>%{customdata[0]:,} rows<extra></extra>"
+                + "<br>rows: %{customdata[0]:,}<extra></extra>"
                 for ok in banded
             ],
         ),
@@ -195,7 +200,7 @@ def reliability(
             yaxis="y2",
             width=[0.86 * w for w in width],
             marker={"color": look.line[role], "opacity": 0.75, "line": {"width": 0}},
-            hovertemplate="%{y:,} rows<extra></extra>",
+            hovertemplate="rows: %{y:,}<extra></extra>",
         ),
     ]
     notes = [
@@ -219,7 +224,9 @@ def reliability(
                 "layer": "below",
             }
         )
-        notes.append(look.note(f"below 1/{classes}:<br>cannot occur", x=0.5 / classes, y=0.5))
+        upright = classes == 2  # a narrower strip has the words along it, so that they fit on a phone too
+        words = f"below 1/{classes}:{'<br>' if upright else ' '}cannot occur"
+        notes.append(look.note(words, x=0.5 / classes, y=0.5, textangle=0 if upright else -90))
     ticks = {"tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1], "tickformat": ".0%"}
     decades = math.ceil(math.log10(max(rows, 10)))
     layout = look.layout(
@@ -271,7 +278,7 @@ def confidence_histogram(
             customdata=[[low, high] for low, high in itertools.pairwise(edges)],
             marker={"color": look.soft[role], "line": {"width": 2, "color": look.line[role]}},
             hovertemplate=(
-                role + ": %{y:,} rows<br>confidence %{customdata[0]:.1%} to %{customdata[1]:.1%}<extra></extra>"
+                role + ", rows: %{y:,}<br>confidence %{customdata[0]:.1%} to %{customdata[1]:.1%}<extra></extra>"
             ),
         )
         for role, diagram in roles.items()
@@ -308,6 +315,9 @@ def _temperature_ticks(left: float, right: float) -> dict[str, list[Any]]:
     else:
         fine = [(m * 10.0**k, f"{m * 10.0**k:g}") for k in range(-3, 4) for m in (1, 2, 5)]
         inside = [(t, text) for t, text in fine if left <= t <= right]
+        if len(inside) < 3:
+            finer = [(m * 10.0**k, f"{m * 10.0**k:g}") for k in range(-3, 4) for m in (1, 1.5, 2, 3, 5, 7)]
+            inside = [(t, text) for t, text in finer if left <= t <= right]
         if not 2 <= len(inside) <= 9:
             first, last = math.ceil(math.log10(left)), math.floor(math.log10(right))
             thin = math.ceil((last - first + 1) / 6)
@@ -489,13 +499,13 @@ def temperature_by_part(
             "width": 5,
         },
         customdata=[part["n"] for part in known],
-        hovertemplate="%{x}: %{customdata} rows<br>T = %{y:.3g}<extra></extra>",
+        hovertemplate="%{x}<br>rows: %{customdata}<br>T = %{y:.3g}<extra></extra>",
     )
     line = {"color": look.ink, "width": 1.5, "dash": "dash"}
     height = {"yref": "y", "y0": temperature, "y1": temperature}
     layout = look.layout(
         height=360,
-        margin={"l": 56, "r": 24, "t": 14, "b": 96},
+        margin=_margin(bottom=96),
         shapes=[{"type": "line", "xref": "paper", "x0": 0, "x1": 1, **height, "line": line, "layer": "below"}],
         xaxis=look.axis(axis, type="category", tickangle=-40),
         yaxis=look.axis(
@@ -506,3 +516,51 @@ def temperature_by_part(
         ),
     )
     return go.Figure(data=[trace], layout=layout)
+
+
+def risk_coverage(before: Mapping[str, Any], after: Mapping[str, Any], *, theme: ThemeName = "light") -> go.Figure:
+    """Share of wrong answers among the surest rows, against the share of the rows that are answered.
+
+    Parameters
+    ----------
+    before, after : mapping
+        `threshold`, `coverage`, `risk`, of one length each, as of `logitherm.metrics.risk_coverage`.
+    theme : {"light", "dark"}
+        Its colours.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        Two lines with `meta` "before" and "after"; the first is broader, so that it shows where both agree.
+    """
+    look = THEMES[theme]
+    curves: dict[Role, Mapping[str, Any]] = {"before": before, "after": after}
+    traces = [
+        go.Scatter(
+            meta=role,
+            x=curve["coverage"],
+            y=curve["risk"],
+            customdata=curve["threshold"],
+            mode="lines" if len(curve["risk"]) > 1 else "markers",
+            line={"color": look.line[role], "width": 5 if role == "before" else 2},
+            marker={"size": 11 if role == "before" else 7},
+            opacity=0.6 if role == "before" else 1,
+            hovertemplate=(
+                role
+                + ": %{y:.2%} wrong<br>of the surest %{x:.1%},<br>confidence %{customdata:.1%} or more<extra></extra>"
+            ),
+        )
+        for role, curve in curves.items()
+    ]
+    highest = max((*before["risk"], *after["risk"]), default=0) or 0.01
+    layout = look.layout(
+        height=320,
+        xaxis=look.axis(
+            "coverage: share of the rows answered",
+            range=[0, 1.003],
+            tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1],
+            tickformat=".0%",
+        ),
+        yaxis=look.axis("wrong answers", range=[0, 1.12 * highest], tickformat="~%", nticks=6),
+    )
+    return go.Figure(data=traces, layout=layout)

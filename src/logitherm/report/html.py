@@ -10,14 +10,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import metadata, resources
 from string import Template
 from typing import Any, Protocol
 
+from logitherm._words import counted
 from logitherm.report.enough import enough, parted
+from logitherm.report.groups import group_table
 from logitherm.report.tables import export_tables
+from logitherm.report.trust import FIGURE as TRUST_FIGURE
+from logitherm.report.trust import trust
 from logitherm.report.words import (
     BOUNDS,
     DASH,
@@ -85,11 +89,15 @@ SCORES = (
 
 USE = """<p>Save the calibrator with <code>logitherm calibrate &hellip; --save calibrator.json</code>,
 then apply it to new logits:</p>
-<pre>logitherm apply calibrator.json logits.npz -o probs.npz</pre>
-<p>The same in Python:</p>
+<pre>logitherm apply calibrator.json logits.npz$option -o probs.npz</pre>
+$groups<p>The same in Python:</p>
 <pre>from logitherm.calibration import load_calibrator
-probabilities = load_calibrator("calibrator.json").predict_proba(logits)</pre>
+probabilities = load_calibrator("calibrator.json").predict_proba(logits$argument)</pre>
 <p>Or divide the logits by $temperature before the softmax: that is all it does.</p>"""
+
+USE_GROUPS = """<p><code>groups.npy</code> names the group of every row of the logits. Without it, and in groups that
+were not in the fit, rows get the common temperature, T&nbsp;=&nbsp;$common.</p>
+"""
 
 NOTHING_TO_USE = {
     "zero": "At T = 0 every answer would be given with full certainty, the wrong ones too: fit again on more rows, "
@@ -98,7 +106,11 @@ NOTHING_TO_USE = {
 }
 
 
+LIKELIHOOD_RATIO = "Likelihood ratio against T&nbsp;=&nbsp;1"
 INTERVAL = "Profile likelihood: all T that a likelihood-ratio test"
+ROBUST_INTERVAL = (
+    "Normal approximation of log T by the sandwich error, as a few rows decide; the profile likelihood alone gives "
+)
 PRIOR_INTERVAL = "Normal approximation of log T under the prior."
 
 
@@ -115,9 +127,13 @@ class Study(Protocol):
 
 def _about(study: Mapping[str, Any]) -> str:
     return escape(
-        f"Fitted on {as_count(study['n_fit'])} rows of {study['name']} with {as_count(study['classes'])} classes; "
+        f"Fitted on {_counted(study['n_fit'], 'row')} of {study['name']} with {_counted(study['classes'], 'class')}; "
         f"scores: {study['scored_on']}."
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return counted(count, what, as_count(count))
 
 
 def _sentence(text: str) -> str:
@@ -182,7 +198,7 @@ def _saved(study: Mapping[str, Any]) -> str:
     return (
         f'<div class="saved"><div><p class="value words">{escape(study["method"]).capitalize()}</p>'
         f'<p class="interval">{escape(study.get("words", "")).capitalize()}</p></div>'
-        f'<p class="cells">{"".join(cells)}</p></div>'
+        f'<p class="cells">{"".join(cells)}</p></div>{group_table(study, _export)}'
         "<h3>One temperature instead</h3>"
     )
 
@@ -190,12 +206,12 @@ def _saved(study: Mapping[str, Any]) -> str:
 def _temperature(study: Mapping[str, Any]) -> str:
     fit, state = study["fit"], study.get("state") or {}
     robust, prior = bool(state.get("robust")), study.get("prior")
-    shown = {**fit, "interval": fit["sandwich_interval"]} if robust else fit
+    shown = _trusted(study)
     value_class = "value" if fitted_temperature(fit) is not None else "value words"
     facts = [
         ("Standard error, if the calibrated model is right", as_number(fit.get("standard_error"))),
         ("Standard error, even if it is not (sandwich)", _sandwich(fit)),
-        ("Likelihood ratio against T&nbsp;=&nbsp;1", _likelihood_ratio(fit) + ("; too sure here" if robust else "")),
+        ("Against T&nbsp;=&nbsp;1", _robust_chance(state)) if robust else (LIKELIHOOD_RATIO, _likelihood_ratio(fit)),
     ]
     if prior:
         facts = [
@@ -213,14 +229,26 @@ def _temperature(study: Mapping[str, Any]) -> str:
     )
 
 
+def _trusted(study: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fit with the interval to be trusted: that of the sandwich error where a few rows decide."""
+    fit, state = study["fit"], study.get("state") or {}
+    return {**fit, "interval": fit["sandwich_interval"]} if state.get("robust") else fit
+
+
 def _number_or_bound(fit: Mapping[str, Any]) -> str:
     return BOUNDS[fit["at_bound"]] if fit["at_bound"] else as_number(fit["temperature"])
 
 
 def _sandwich(fit: Mapping[str, Any]) -> str:
     low, high = fit.get("sandwich_interval") or (None, None)
-    ends = f" ({as_temperature(low, fit)} to {as_temperature(high, fit)})" if low and high else ""
+    ends = f" ({_ends((low, high), fit)})" if low and high else ""
     return as_number(fit.get("sandwich_error")) + ends
+
+
+def _ends(interval: Sequence[float | None] | None, fit: Mapping[str, Any]) -> str:
+    low, high = interval or (None, None)
+    left = BOUNDS["zero"] if low is None else as_temperature(low, fit)
+    return f"{left} to {BOUNDS['infinite'] if high is None else as_temperature(high, fit)}"
 
 
 def _likelihood_ratio(fit: Mapping[str, Any]) -> str:
@@ -229,8 +257,17 @@ def _likelihood_ratio(fit: Mapping[str, Any]) -> str:
         return "undefined"
     if p is None:
         return f"{as_number(ratio, 1)} (no p-value)"
-    chance = f"p{NBSP}&lt;{NBSP}{as_power(-300)}" if p < 1e-300 else f"p{NBSP}={NBSP}{as_number(p)}"
-    return f"{as_number(ratio, 1)} ({chance})"
+    return f"{as_number(ratio, 1)} ({_chance(p)})"
+
+
+def _robust_chance(state: Mapping[str, Any]) -> str:
+    p = state.get("p_value")
+    return "no p-value" if p is None else f"{_chance(p)} (robust, by the sandwich error)"
+
+
+def _chance(p: float) -> str:
+    """In two digits, as in the terminal."""
+    return f"p{NBSP}&lt;{NBSP}{as_power(-300)}" if p < 1e-300 else f"p{NBSP}={NBSP}{as_number(p, digits=2)}"
 
 
 def _score_text(value: float | None, unit: str, decimals: int) -> str:
@@ -301,7 +338,13 @@ def _likelihood_words(study: Mapping[str, Any]) -> str:
         return words + (f"It keeps falling {where}: there is no lowest point." if where else "")
     if study.get("prior"):
         return words + "The prior draws T away from the lowest point; shaded: its interval under the prior."
-    return words + f"The fitted T is the lowest point; shaded: its {as_percent(fit['confidence'])} interval."
+    lowest, interval = "The fitted T is the lowest point; shaded: its ", f"{as_percent(fit['confidence'])} interval"
+    if (study.get("state") or {}).get("robust"):
+        return words + (
+            f"{lowest}robust {interval}, by the sandwich error. That of the likelihood, "
+            f"{_ends(fit['interval'], fit)}, is too narrow: a few rows decide."
+        )
+    return words + f"{lowest}{interval}."
 
 
 def _export(figure: str, *, image: bool = True) -> str:
@@ -324,13 +367,27 @@ def _use(study: Mapping[str, Any]) -> str:
     if study.get("wrong_tool"):
         what = "temperature" if study["method"] == "temperature" else "calibrator"
         return f"<p>Do not apply this {what}: the calibration error grows by more than chance allows.</p>"
-    words = Template(USE).substitute(temperature=as_temperature(fitted, fit))
+    common = study.get("common")
+    grouped = {"option": "", "groups": "", "argument": ""}
+    if common:
+        words = Template(USE_GROUPS).substitute(common=as_number(common["temperature"]))
+        grouped = {"option": " --groups groups.npy", "groups": words, "argument": ", groups"}
+    words = Template(USE).substitute(temperature=as_temperature(fitted, fit), **grouped)
     return words if study["method"] == "temperature" else words[: words.rindex("<p>")]  # a division is not all it does
+
+
+def _interval_by(study: Mapping[str, Any]) -> str:
+    fit = study["fit"]
+    if study.get("prior"):
+        return PRIOR_INTERVAL
+    if (study.get("state") or {}).get("robust"):
+        return f"{ROBUST_INTERVAL}{_ends(fit['interval'], fit)}."
+    return f"{INTERVAL} at {as_percent(1 - fit['confidence'])} does not reject."
 
 
 def _zero_labels(fit: Mapping[str, Any]) -> str:
     zero = fit.get("zero_labels") or fit.get("excluded") or 0
-    words = f"<dt>Zero labels</dt><dd>{as_count(zero)} rows whose true label has probability zero at every T.</dd>"
+    words = f"<dt>Zero labels</dt><dd>{_counted(zero, 'row')} whose true label has probability zero at every T.</dd>"
     return words if zero else ""
 
 
@@ -367,8 +424,11 @@ def _figures(study: Mapping[str, Any], start: int) -> dict[str, dict[str, Any]]:
             "confidence-histogram": figures.confidence_histogram(
                 reliability["before"], reliability["after"], theme=theme
             ),
-            "nll-curve": figures.likelihood(study["nll_curve"], study["fit"], theme=theme),
+            "nll-curve": figures.likelihood(study["nll_curve"], _trusted(study), theme=theme),
         }
+        if study.get("selective"):
+            sides = (study["selective"][side] for side in ("before", "after"))
+            themed[TRUST_FIGURE] = figures.risk_coverage(*sides, theme=theme)
         goodness = study.get("goodness") or {}
         for name, (parts, axis) in parted(goodness).items():
             themed[name] = figures.temperature_by_part(parts, goodness["temperature"], axis, theme=theme)
@@ -471,11 +531,10 @@ def render_report(study: Study, *, title: str | None = None) -> str:
         "likelihood_words": _likelihood_words(contents),
         "use": _use(contents),
         "enough": enough(contents, _export),
+        "trust": trust(contents, _export),
         "scored_on": escape(contents["scored_on"]),
         "fitted_by": _fitted_by(contents),
-        "interval_by": PRIOR_INTERVAL
-        if contents.get("prior")
-        else INTERVAL + f" at {as_percent(1 - fit['confidence'])} does not reject.",
+        "interval_by": _interval_by(contents),
         "bins": len(contents["reliability"]["before"]["count"]),
         "zero_labels": _zero_labels(fit),
         "colophon": f"Made by logitherm {version}".strip() + ". Everything on this page is in this one file.",

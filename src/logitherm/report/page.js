@@ -5,8 +5,9 @@
   const GRID = DATA.study.reliability.grid;
   const FIT = DATA.study.fit;
   const FITTED = FIT.at_bound ? null : FIT.temperature;
-  const CONFIG = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false, showTips: false };
-  const PRINT_WIDTH = { "nll-curve": 320, "confidence-histogram": 320, "reliability-before": 320, "reliability-after": 320 };
+  const CONFIG = { displayModeBar: false, scrollZoom: false, doubleClick: false, showTips: false };
+  const PRINT = { width: 320, height: 300 };
+  const LEAST_WIDTH = 100;  // below it margins would have to give way, and Plotly would keep them so
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const narrow = window.matchMedia("(max-width: 820px)");
   const NARROW_HEIGHT = 320;  // so that diagram, slider and reading share the screen of a phone
@@ -46,14 +47,19 @@
 
   const draw = (name) => {
     const figure = figureOf(name, dark.matches && !printing ? "dark" : "light");
-    if (printing && PRINT_WIDTH[name]) Object.assign(figure.layout, { width: PRINT_WIDTH[name], height: 300, autosize: false });
-    else if (name === "slider-diagram" && narrow.matches) figure.layout.height = NARROW_HEIGHT;
+    const width = widthOf(name);
+    if (width < LEAST_WIDTH && !printing) return Promise.resolve();
+    if (name === "slider-diagram" && narrow.matches) figure.layout.height = NARROW_HEIGHT;
+    Object.assign(figure.layout, { width, autosize: false }, printing ? PRINT : {});
     return Plotly.react(byId(name), figure.data, figure.layout, CONFIG);
   };
+  const widthOf = (name) => Math.floor(byId(name).getBoundingClientRect().width);
   const drawAll = () => Promise.all(Object.keys(DATA.figures).map(draw));
+  const fit = (name) => { if (!printing && byId(name).layout?.width !== widthOf(name)) draw(name); };
+  const resized = new ResizeObserver((entries) => requestAnimationFrame(() => entries.forEach((entry) => fit(entry.target.id))));
 
   dark.addEventListener("change", drawAll);
-  narrow.addEventListener("change", drawAll);
+  narrow.addEventListener("change", () => draw("slider-diagram"));
   window.addEventListener("beforeprint", () => { printing = true; drawAll(); });
   window.addEventListener("afterprint", () => { printing = false; drawAll(); });
 
@@ -92,5 +98,6 @@
 
   connectExports(DATA, figureOf);
   update();
+  Object.keys(DATA.figures).forEach((name) => resized.observe(byId(name)));
   drawAll().then(() => document.documentElement.setAttribute("data-ready", "true"));
 })();

@@ -35,6 +35,29 @@ def _grid_table(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
     return table
 
 
+def _group_tables(study: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
+    """The temperatures of all groups of the method "group", also those that the page leaves out."""
+    groups = study.get("groups") or []
+    if not groups:
+        return {}
+    ends = [group["interval"] or (None, None) for group in groups]
+    names, temperatures = ([group[key] for group in groups] for key in ("group", "temperature"))
+    low, high = (list(column) for column in zip(*ends, strict=True))
+    return {"group-temperatures": {"group": names, "temperature": temperatures, "low": low, "high": high}}
+
+
+def _selective_table(study: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
+    """The risk-coverage curves, one below the other."""
+    selective = study.get("selective")
+    if not selective:
+        return {}
+    sides = {side: selective[side] for side in ("before", "after")}
+    table: dict[str, list[Any]] = {"side": [side for side, curve in sides.items() for _ in curve["risk"]]}
+    for name in ("threshold", "coverage", "risk"):
+        table[name] = [value for curve in sides.values() for value in curve[name]]
+    return {"risk-coverage": table}
+
+
 def export_tables(study: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
     """The numbers of the table and of every figure, each as named columns of one length: what the buttons export.
 
@@ -55,7 +78,8 @@ def export_tables(study: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
     for when in ("before", "after"):
         for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
             scores[when + suffix] = [study[when][key].get(part) for key in keys]
-    low, high = fit.get("interval") or (None, None)
+    robust = (study.get("state") or {}).get("robust")
+    low, high = fit.get("sandwich_interval" if robust else "interval") or (None, None)
     curve = study["nll_curve"]
     marks = [("curve", t, v) for t, v in zip(curve["temperature"], curve["nll"], strict=True)]
     marks += [
@@ -70,16 +94,21 @@ def export_tables(study: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
         name: {key: [part[key] for part in parts] for key in columns}
         for name, (parts, _) in parted(study.get("goodness")).items()
     }
-    return by_part | {
-        "scores": scores,
-        "reliability-before": _diagram_table(before),
-        "reliability-after": _diagram_table(after),
-        "slider-diagram": _grid_table(reliability["grid"]),
-        "confidence-histogram": {
-            "bin_low": list(before["edges"][:-1]),
-            "bin_high": list(before["edges"][1:]),
-            "rows_before": list(before["count"]),
-            "rows_after": list(after["count"]),
-        },
-        "nll-curve": {"point": point, "temperature": temperature, "nll": nll},
-    }
+    return (
+        by_part
+        | _group_tables(study)
+        | _selective_table(study)
+        | {
+            "scores": scores,
+            "reliability-before": _diagram_table(before),
+            "reliability-after": _diagram_table(after),
+            "slider-diagram": _grid_table(reliability["grid"]),
+            "confidence-histogram": {
+                "bin_low": list(before["edges"][:-1]),
+                "bin_high": list(before["edges"][1:]),
+                "rows_before": list(before["count"]),
+                "rows_after": list(after["count"]),
+            },
+            "nll-curve": {"point": point, "temperature": temperature, "nll": nll},
+        }
+    )
