@@ -21,6 +21,7 @@ DOCUMENTED = {
     "mean_energy",
     "entropy",
     "heat_capacity",
+    "linear_state",
     "sample",
     "GibbsState",
     "fit_temperature",
