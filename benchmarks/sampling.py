@@ -2,10 +2,10 @@
 
     python benchmarks/sampling.py [--threads 2] [--rounds 7] [--rows 64 1] [--states 128256] [--out results.json]
 
-Every entry runs once to warm up, then several times in a row in turn with the others, `rounds` times; the median of
-all is what counts, and as a ratio to one `np.max` of the same logits: machines differ and are shared. The last part is
-a decoding step of a small GPT-2 of random weights and the share of it that sampling takes. `python benchmarks/table.py`
-writes the README's table.
+Every entry runs several times in a row in turn with the others, `rounds` times, the first run of each turn not counted;
+the median of all is what counts, and as a ratio to one `np.max` of the same logits: machines differ and are shared. The
+last part is a decoding step of a small GPT-2 of random weights and the share of it that sampling takes. `python
+benchmarks/table.py` writes the README's table.
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ def measure(entries: dict[str, Entry], rounds: int, repeat: int) -> dict[str, di
         entry()
     for _ in range(rounds):
         for name, entry in entries.items():
+            entry()  # not counted: it finds the caches and the threads of the entry before
             for _ in range(repeat):
                 start = time.perf_counter()
                 entry()

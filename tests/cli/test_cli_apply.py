@@ -98,7 +98,9 @@ def test_scores_and_the_check_know_groups_too(files, command, as_json, grouped):
     groups = ("--groups", files / "groups.txt")
     assert "needs --calibrator" in command("evaluate", files.test, *groups, code=2).stderr
     names = (files / "groups.txt").read_text().split()
-    fitted, data = GroupTemperatureScaling.load(grouped), np.load(files.test)
+    fitted = GroupTemperatureScaling.load(grouped)
+    with np.load(files.test) as archive:
+        data = dict(archive)
     scored = as_json("evaluate", files.test, "--calibrator", grouped, *groups)
     assert scored["nll"] == pytest.approx(nll(fitted.transform(data["logits"], names), data["labels"]), rel=1e-6)
     found = as_json("check", grouped, files.test, *groups)

@@ -204,7 +204,7 @@ def _gather(row, tops, floor, ceiling, found):
 
 
 @njit(**_FLAGS)
-def _kth(row, tops, k):
+def _kth(row, tops, k, found):
     """The k-th largest value; -inf where that is all of them."""
     blocks = tops.shape[0]
     if k >= row.shape[0]:
@@ -212,9 +212,12 @@ def _kth(row, tops, k):
     guess = row.dtype.type(-np.inf)  # of k blocks the maxima are as large, so at least k values are
     if k <= blocks:
         guess = np.partition(tops, blocks - k)[blocks - k]
-    found = np.empty(_count(row, tops, guess), row.dtype)
-    count = _gather(row, tops, guess, row.dtype.type(np.inf), found)
-    return np.partition(found, count - k)[count - k]
+    endless = row.dtype.type(np.inf)
+    count = _gather(row, tops, guess, endless, found)
+    if count < 0:
+        found = np.empty(_count(row, tops, guess), row.dtype)
+        count = _gather(row, tops, guess, endless, found)
+    return np.partition(found[:count], count - k)[count - k]
 
 
 @njit(**_FLAGS)
@@ -376,7 +379,7 @@ def sample(steps, z, numbers, uniform, tops, top, temperatures, floors, kept, to
                 t = _times(t, x)
             elif steps[s] == TOP_K:
                 if t != np.inf:  # there all that is left ties
-                    floor = max(floor, _kth(row, tops[i], int(x)))
+                    floor = max(floor, _kth(row, tops[i], int(x), found))
             elif steps[s] == TOP_P:
                 floor = _nucleus(row, tops[i], top[i], t, floor, x, weights, found)
             elif steps[s] == MIN_P:
