@@ -11,7 +11,7 @@ from logitherm._array import Array, is_torch, namespace
 from logitherm.kernels import values
 from logitherm.kernels.reference import Moments, merge
 
-ROWS, STATES = 512, 4096  # of a block: large enough for the matrix product, small enough for the cache
+ROWS, STATES = 512, 8192  # of a block, 16 MB: smaller ones pay for the change from the product's threads to ours
 
 
 class Head(NamedTuple):

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from logitherm.kernels import linear, reference
-from logitherm.kernels.linear import ROWS, STATES, Head, blocks, scratch
+from logitherm.kernels.linear import ROWS, Head, blocks, scratch
 
+STATES = 2048  # of a block: there are half a dozen arrays of it
 FUNCTIONS = ("log_partition", "mean_energy", "entropy", "heat_capacity")
 
 
@@ -45,7 +46,7 @@ def _slopes(
     third = torch.zeros_like(t)
     d_hidden, d_weight = torch.zeros_like(hidden), torch.empty_like(head.weight)
     d_bias = None if head.bias is None else torch.empty_like(head.bias)
-    out = scratch(hidden)
+    out = scratch(hidden, ROWS, STATES)
     for part in blocks(len(head.weight), STATES):
         weight = head.weight[part].to(hidden.dtype)
         block_weight = torch.zeros_like(weight)
