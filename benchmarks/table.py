@@ -141,8 +141,9 @@ def sampling(results: dict[str, Any]) -> str:
     }
     lines += [
         "",
-        f"Medians of {results['rounds']} rounds on {results['threads']} threads; T = 0.7, k = 50, p = 0.9, min-p = "
-        "0.05. Of a decoding step of a small GPT-2 (4 layers, 50 257 states, 8 requests) sampling takes "
+        f"Medians of {results['rounds']} rounds on {results['threads']} threads, the first run of each not counted; "
+        "T = 0.7, k = 50, p = 0.9, min-p = 0.05. Of a decoding step of a small GPT-2 (4 layers, "
+        "50 257 states, 8 requests) sampling takes "
         f"{100 * shares['logitherm']:.1f} % with ours, {100 * shares['transformers']:.1f} % with transformers' "
         "processors.",
     ]

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from logitherm._array import to_numpy
 from logitherm._json import plain
-from logitherm.contrastive.blocks import full_precision
 from logitherm.contrastive.inputs import as_features, require_negatives, require_pairs, require_positive, similarities
 from logitherm.gibbs import GibbsState
+from logitherm.kernels.torch_pairs import full_precision
 
 QUANTILES = {"low": 0.05, "median": 0.5, "high": 0.95}
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from logitherm._array import FLOAT_TYPES, HALF_TYPES, as_temperature, describe, dtype_name, first_true, should_check
-from logitherm.contrastive.blocks import full_precision
+from logitherm.kernels.torch_pairs import full_precision
 from logitherm.thermostat import SetPoint
 
 REDUCTIONS = ("mean", "sum", "none")

@@ -34,7 +34,6 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from logitherm._array import describe, should_check
-from logitherm.contrastive.blocks import BLOCK, full_precision, log_partition, log_partitions, softplus_sum
 from logitherm.contrastive.inputs import (
     as_features,
     reduced,
@@ -45,6 +44,7 @@ from logitherm.contrastive.inputs import (
     row_temperature,
 )
 from logitherm.contrastive.ranks import gathered
+from logitherm.kernels.torch_pairs import BLOCK, full_precision, log_partition, log_partitions, softplus_sum
 from logitherm.thermostat import SetPoint
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from logitherm._array import describe
-from logitherm.contrastive.blocks import BLOCK, full_precision, log_partition
 from logitherm.contrastive.inputs import as_features, require_block, require_reduction, row_temperature
 from logitherm.contrastive.ranks import gathered, number_of_ranks, total
+from logitherm.kernels.torch_pairs import BLOCK, full_precision, log_partition
 
 
 def supcon_loss(

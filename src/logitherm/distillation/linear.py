@@ -260,7 +260,7 @@ def _in_place(
         late = require_temperatures(as_temperature(plan.late, z_t, plan.check, plan.step), "temperature", plan.check)
     t_s, t_t = (late if t is None else t.detach() for t in (block.t_s, block.t_t))
     assert t_s is not None and t_t is not None
-    by_kernel = plan.objective.divergence in KINDS and z_s.device.type == "cpu" and by_t == [None, None]
+    by_kernel = plan.objective.divergence in KINDS and z_s.device.type == "cpu" and all(by is None for by in by_t)
     if by_kernel and not plan.hard_weight and plan.softcap is None:
         factor, _, _ = plan.objective.factor(t_s, t_t)
         arrays = [x.numpy() for x in (z_s, z_t)] + [x.double().numpy() for x in (t_s, t_t, factor * block.weights)]

@@ -56,7 +56,7 @@ def distillation_loss(
         `teacher_temperature` it is that of the student alone and sees hers.
     teacher_temperature : the same, optional
     divergence : str
-        "forward_kl", "reverse_kl", "jsd", "skew_forward", "skew_reverse" (`logitherm.distillation.divergences` has the
+        "forward_kl", "reverse_kl", "jsd", "skew_forward", "skew_reverse" (`logitherm.kernels.torch_divergences` has the
         formulas), "dkd", or "mse".
     mixture : float, optional
         Of "jsd" the weight of the teacher, default 0.5: 0 is the forward divergence, 1 the reverse one. Of the skewed

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from logitherm.distillation import divergences
-from logitherm.distillation.divergences import MIXED, NAMES, Slopes, logits_slope
 from logitherm.kernels import softmax
+from logitherm.kernels import torch_divergences as divergences
+from logitherm.kernels.torch_divergences import MIXED, NAMES, Slopes, logits_slope
 
 SCALES = ("T2", "none", "limit")
 
