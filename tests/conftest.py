@@ -1,6 +1,8 @@
 """What every test may ask for: the definition in many digits, and a count of the compiled kernels that ran."""
 
 import math
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import hypothesis
@@ -78,6 +80,21 @@ def ran():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def processes():
+    """`processes(file, n, folder)`: run a file as a script n times at once, with its number and the folder."""
+
+    def run(file, count, folder):
+        started = [
+            subprocess.Popen([sys.executable, file, str(number), str(folder)], stderr=subprocess.PIPE, text=True)
+            for number in range(count)
+        ]
+        ends = [process.communicate(timeout=300)[1] for process in started]
+        assert all(process.returncode == 0 for process in started), "\n".join(ends)
+
+    return run
 
 
 PROSE = (

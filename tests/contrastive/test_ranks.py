@@ -1,9 +1,10 @@
 """Two ranks of torch.distributed are one process with the whole batch."""
 
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from logitherm.contrastive import clip_loss, info_nce, siglip_loss, supcon_loss
 from logitherm.thermostat import LearnableTemperature
@@ -70,8 +71,8 @@ def rank(number, folder):
 
 
 @pytest.mark.slow
-def test_two_ranks_are_one_process(tmp_path):
-    mp.spawn(rank, args=(str(tmp_path),), nprocs=RANKS)
+def test_two_ranks_are_one_process(tmp_path, processes):
+    processes(__file__, RANKS, tmp_path)
     ranks = [torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in range(RANKS)]
     one = run(Towers(), slice(0, RANKS * ROWS), None)
     for name, (value, gradients) in one.items():
@@ -81,3 +82,7 @@ def test_two_ranks_are_one_process(tmp_path):
                 torch.testing.assert_close(mine, whole, rtol=1e-10, atol=1e-12)
     for found in ranks:
         assert found["uneven"] == "keys: must have as many rows on every rank; got [2, 3]; drop_last=True of a loader"
+
+
+if __name__ == "__main__":
+    rank(int(sys.argv[1]), sys.argv[2])
