@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="the losses are PyTorch's")
 import torch
 
-from logitherm.distillation import distillation_loss, linear, linear_distillation_loss
+from logitherm.distillation import by_vocabulary, distillation_loss, head_loss, linear_distillation_loss
 from logitherm.thermostat import CosineSchedule, SetPoint
 
 DIVERGENCES = ["forward_kl", "reverse_kl", "jsd", "skew_forward", "skew_reverse", "dkd", "mse"]
@@ -20,9 +20,20 @@ DIVERGENCES = ["forward_kl", "reverse_kl", "jsd", "skew_forward", "skew_reverse"
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of two rows, tiles of one: several of each, the last one uneven."""
-    monkeypatch.setattr(linear, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(linear, "FEWEST_ROWS", 2)
-    monkeypatch.setattr(linear, "TILE_VALUES", 1)
+    monkeypatch.setattr(head_loss, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(head_loss, "FEWEST_ROWS", 2)
+    monkeypatch.setattr(head_loss, "TILE_VALUES", 1)
+
+
+@pytest.fixture(params=["rows", "vocabulary"])
+def way(request, monkeypatch):
+    """Blocks of rows, and, where there is that way, of the vocabulary; several of each, the last one uneven."""
+    if request.param == "vocabulary":
+        monkeypatch.setattr(by_vocabulary, "ENOUGH_ROWS", 2.5)
+        monkeypatch.setattr(by_vocabulary, "ROWS", 6)
+        monkeypatch.setattr(by_vocabulary, "FEWEST_STATES", 3)
+        monkeypatch.setattr(by_vocabulary, "BLOCK_BYTES", 1)
+    return request.param
 
 
 class Sides:
@@ -50,7 +61,7 @@ class Sides:
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("options", ["plain", "labels", "temperatures", "learned"])
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_losses_and_slopes_of_whole_logits(divergence, options, softcap):
+def test_losses_and_slopes_of_whole_logits(divergence, options, softcap, way, ran):
     sides = Sides()
     learned = [sides.hidden, sides.weight, sides.bias]
     chosen = {"divergence": divergence, "reduction": "mean"}
@@ -74,6 +85,9 @@ def test_losses_and_slopes_of_whole_logits(divergence, options, softcap):
     assert blocked.item() == pytest.approx(whole.item(), rel=1e-12)
     for mine, theirs in zip(torch.autograd.grad(blocked, learned), torch.autograd.grad(whole, learned)):
         assert torch.allclose(mine, theirs, rtol=1e-11, atol=1e-12)
+    fast = divergence.endswith("_kl") and options in ("plain", "labels")
+    assert bool(ran("divergence, by vocabulary")) == (fast and way == "vocabulary")
+    assert bool(ran("divergence")) == (fast and way == "rows")
 
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl"])

@@ -1,4 +1,8 @@
-"""CPU kernels of divergences between two tempered laws: value of every row, and slopes in the place of the logits."""
+"""CPU kernels of divergences between two tempered laws: value of every row, and slopes in the place of the logits.
+
+What a row needs to know of itself is collected first, from all of its states or from one block of the vocabulary after
+the other; then its terms and slopes are found block by block.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,12 @@ import numpy as np
 from numba import njit
 
 from logitherm.kernels.cpu import _FLAGS, _REDUCE, LN2, _exp2, _floor, _full_width, _maximum
-from logitherm.kernels.cpu_sampling import BLOCK, _scale, _tops
+from logitherm.kernels.cpu_sampling import BLOCK, _block_sum, _scale, _top
 
 FORWARD, REVERSE = range(2)
+# Of a row's state: largest logit and sum of weights relative to it, of either side; the student's sum at T = 1; and the
+# sum of the student's weights times the difference of z / T, in bits.
+S_TOP, S_SUM, T_TOP, T_SUM, ONE_SUM, APART = range(6)
 NEAR = 0.5  # |log(p / q)| up to which the series serves, to 2e-9
 
 
@@ -48,7 +55,7 @@ def _difference(s, s_top, s_scale, s_log, t, t_top, t_scale, t_log, factor):
 
 @njit(fastmath=_REDUCE, **_FLAGS)
 def _centred(s, s_top, s_scale, s_log, t, t_top, t_scale, t_log, mean, factor):
-    """factor q (log q - log p - mean) in the place of the student's logits."""
+    """factor q (log q - log p - mean) in the place of the student's logits; `mean` is that of the difference."""
     _full_width()
     zero, ln2 = s.dtype.type(0), s.dtype.type(LN2)
     lowest = _floor(zero)
@@ -58,41 +65,136 @@ def _centred(s, s_top, s_scale, s_log, t, t_top, t_scale, t_log, mean, factor):
         s[j] = factor * q * ((log_q - log_p) * ln2 - mean) if q > zero else zero
 
 
+@njit(fastmath=_REDUCE, **_FLAGS)
+def _apart(s, s_top, s_scale, t, t_top, t_scale):
+    """Sum over a block of the student's weights times the difference of z / T, all relative to the block's tops."""
+    _full_width()
+    zero = s.dtype.type(0)
+    lowest, total = _floor(zero), zero
+    for j in range(s.shape[0]):
+        x = (s[j] - s_top) * s_scale
+        q = _exp2(_maximum(x, lowest))
+        total += q * (x - (t[j] - t_top) * t_scale) if q > zero else zero
+    return total
+
+
+@njit(fastmath=_REDUCE, **_FLAGS)
+def _weights(s, top, scale, log, factor, out):
+    _full_width()
+    lowest = _floor(s.dtype.type(0))
+    for j in range(s.shape[0]):
+        out[j] = factor * _exp2(_maximum((s[j] - top) * scale - log, lowest))
+
+
 @njit(**_FLAGS)
-def divergence(kind, student, teacher, t_s, t_t, factor, slopes, value):
-    """value[i] = KL of row i; with `slopes` the student's logits become factor[i] times its slopes in them.
+def collect(kind, student, teacher, t_s, t_t, hard, state):
+    """Add these states to what is known of every row; NaN for the top of a side with NaN or +inf."""
+    states = student.shape[1]
+    lowest = np.finfo(student.dtype).min
+    one = _scale(1.0, student.dtype)
+    for i in range(student.shape[0]):
+        s_scale, t_scale = _scale(t_s[i], student.dtype), _scale(t_t[i], student.dtype)
+        for start in range(0, states, BLOCK):
+            s, t = student[i, start : start + BLOCK], teacher[i, start : start + BLOCK]
+            s_top, s_sound, s_allowed = _top(s)
+            t_top, t_sound, t_allowed = _top(t)
+            state[i, S_TOP] = state[i, S_TOP] if int(s_sound) == s.shape[0] else np.nan
+            state[i, T_TOP] = state[i, T_TOP] if int(t_sound) == t.shape[0] else np.nan
+            if t_allowed:
+                rise = np.float64(t_top) - state[i, T_TOP]
+                if rise > 0:
+                    state[i, T_TOP] = t_top
+                    state[i, T_SUM] *= np.exp2(-rise * t_scale)
+                state[i, T_SUM] += np.exp2(min(rise, 0) * t_scale) * np.float64(_block_sum(t, t_top, t_scale, lowest))
+            if s_allowed:
+                rise = np.float64(s_top) - state[i, S_TOP]
+                if rise > 0:
+                    state[i, S_TOP] = s_top
+                    state[i, S_SUM] *= np.exp2(-rise * s_scale)
+                    state[i, APART] *= np.exp2(-rise * s_scale)
+                    state[i, ONE_SUM] *= np.exp2(-rise * one)
+                step = np.exp2(min(rise, 0) * s_scale)
+                weight = np.float64(_block_sum(s, s_top, s_scale, lowest))
+                state[i, S_SUM] += step * weight
+                if hard[i] > 0:
+                    state[i, ONE_SUM] += np.exp2(min(rise, 0) * one) * np.float64(_block_sum(s, s_top, one, lowest))
+                if kind == REVERSE and step * weight > 0:
+                    between = np.float64(s_top) * s_scale - np.float64(t_top) * t_scale
+                    if t_allowed:
+                        between = weight * between + np.float64(_apart(s, s_top, s_scale, t, t_top, t_scale))
+                    state[i, APART] += step * between
+
+
+@njit(**_FLAGS)
+def finish(kind, student, teacher, t_s, t_t, state, factor, labels, first, hard, softcap, slopes, value):
+    """Add to value[i] what these states, of which the first has the number `first`, add to the loss of row i.
+
+    That is factor[i] KL + hard[i] (-log softmax(z)_label). With `slopes` the student's logits become its slopes in
+    them, before a cap softcap tanh(z / softcap) where that is finite.
+    """
+    states = student.shape[1]
+    number = student.dtype.type
+    one, endless = _scale(1.0, student.dtype), not softcap < np.inf
+    own, capped = np.empty(BLOCK, student.dtype), np.empty(BLOCK, student.dtype)
+    for i in range(student.shape[0]):
+        s_scale, t_scale = _scale(t_s[i], student.dtype), _scale(t_t[i], student.dtype)
+        s_top, t_top = number(state[i, S_TOP]), number(state[i, T_TOP])
+        s_bits, t_bits = np.log2(state[i, S_SUM]), np.log2(state[i, T_SUM])
+        s_log, t_log = number(s_bits), number(t_bits)
+        scaled, mean = number(factor[i] / t_s[i]), number(0)
+        if kind == REVERSE:
+            of_all = state[i, S_TOP] * s_scale + s_bits - state[i, T_TOP] * t_scale - t_bits
+            mean = number((state[i, APART] / state[i, S_SUM] - of_all) * LN2)
+        one_log = number(np.log2(state[i, ONE_SUM])) if hard[i] > 0 else number(0)
+        here = hard[i] > 0 and 0 <= labels[i] - first < states
+        if here:
+            z = student[i, labels[i] - first]
+            value[i] -= hard[i] * LN2 * np.float64((z - s_top) * one - one_log)
+            hit = hard[i] * (1.0 if endless else 1 - (z / softcap) ** 2)
+        total = 0.0
+        for start in range(0, states, BLOCK):
+            s, t = student[i, start : start + BLOCK], teacher[i, start : start + BLOCK]
+            if kind == FORWARD:
+                total += np.float64(_value(t, t_top, t_scale, t_log, s, s_top, s_scale, s_log))
+            else:
+                total += np.float64(_value(s, s_top, s_scale, s_log, t, t_top, t_scale, t_log))
+            if not slopes:
+                continue
+            if hard[i] > 0:
+                _weights(s, s_top, one, one_log, number(hard[i]), own)
+            for j in range(0 if endless else s.shape[0]):
+                capped[j] = 1 - (s[j] / number(softcap)) ** 2
+            if kind == FORWARD:
+                _difference(s, s_top, s_scale, s_log, t, t_top, t_scale, t_log, scaled)
+            else:
+                _centred(s, s_top, s_scale, s_log, t, t_top, t_scale, t_log, mean, scaled)
+            for j in range(s.shape[0] if hard[i] > 0 else 0):
+                s[j] += own[j]
+            for j in range(0 if endless else s.shape[0]):
+                s[j] *= capped[j]
+        value[i] += factor[i] * max(total, 0.0)
+        if here and slopes:
+            student[i, labels[i] - first] -= number(hit)
+
+
+@njit(**_FLAGS)
+def divergence(kind, student, teacher, t_s, t_t, factor, labels, hard, softcap, slopes, value):
+    """All of it for whole rows, one after the other, while they are in the cache.
 
     Returns the first row with NaN, +inf or no allowed state in the student and in the teacher, else -1 of each.
     """
-    states = student.shape[1]
-    blocks = -(-states // BLOCK)
-    tops, s_sums, t_sums = np.empty(blocks, student.dtype), np.empty(blocks), np.empty(blocks)
-    number = student.dtype.type
+    state = np.empty((1, 6))
     for i in range(student.shape[0]):
-        s, t = student[i], teacher[i]
-        s_scale, t_scale = _scale(t_s[i], student.dtype), _scale(t_t[i], student.dtype)
-        s_top, _ = _tops(s, tops, s_scale, s_sums)
-        t_top, _ = _tops(t, tops, t_scale, t_sums)
-        if not np.isfinite(s_top):
+        row = slice(i, i + 1)
+        state[0] = 0
+        state[0, S_TOP] = state[0, T_TOP] = -np.inf
+        collect(kind, student[row], teacher[row], t_s[row], t_t[row], hard[row], state)
+        if not np.isfinite(state[0, S_TOP]):
             return i, -1
-        if not np.isfinite(t_top):
+        if not np.isfinite(state[0, T_TOP]):
             return -1, i
-        s_log, t_log = number(np.log2(s_sums.sum())), number(np.log2(t_sums.sum()))
-        total = 0.0
-        for b in range(blocks):
-            part = slice(b * BLOCK, min((b + 1) * BLOCK, states))
-            if kind == FORWARD:
-                total += np.float64(_value(t[part], t_top, t_scale, t_log, s[part], s_top, s_scale, s_log))
-                if slopes:
-                    _difference(
-                        s[part], s_top, s_scale, s_log, t[part], t_top, t_scale, t_log, number(factor[i] / t_s[i])
-                    )
-            else:
-                total += np.float64(_value(s[part], s_top, s_scale, s_log, t[part], t_top, t_scale, t_log))
-        value[i] = max(total, 0.0)
-        if slopes and kind == REVERSE:
-            for b in range(blocks):
-                part = slice(b * BLOCK, min((b + 1) * BLOCK, states))
-                scaled = number(factor[i] / t_s[i])
-                _centred(s[part], s_top, s_scale, s_log, t[part], t_top, t_scale, t_log, number(value[i]), scaled)
+        finish(
+            kind, student[row], teacher[row], t_s[row], t_t[row], state, factor[row], labels[row], 0, hard[row],
+            softcap, slopes, value[row],
+        )  # fmt: skip
     return -1, -1
