@@ -62,8 +62,15 @@ class Plan(NamedTuple):
         t_s, t_t, w = (value.detach().double() for value in (t_s, t_t, rows.weights))
         factor = self.objective.factor(t_s, t_t)[0] * w * (1 - self.hard_weight)
         labels = torch.zeros(len(w), dtype=torch.int64) if rows.labels is None else rows.labels
-        arrays = (value.numpy() for value in (t_s, t_t, factor, labels, self.hard_weight * w))
-        return Loss(self.objective.divergence, *arrays, self.student.softcap or math.inf)
+        return Loss(
+            self.objective.divergence,
+            t_s.numpy(),
+            t_t.numpy(),
+            factor.numpy(),
+            labels.numpy(),
+            (self.hard_weight * w).numpy(),
+            self.student.softcap or math.inf,
+        )
 
 
 def summed(rows: Rows, plan: Plan, needs: list[bool]) -> tuple[Tensor, Slopes]:

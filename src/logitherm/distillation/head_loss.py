@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from logitherm._array import describe
+from logitherm._array import as_temperature, describe
+from logitherm.distillation.loss import require_temperatures
 from logitherm.kernels import linear, softmax
 from logitherm.kernels.linear import Head, blocks
 
@@ -159,3 +160,19 @@ def shares(weights: Tensor | None, batch: tuple[int, ...], like: Tensor, reducti
     """What every row counts in the loss, batch shape."""
     w = torch.ones(batch, dtype=like.dtype, device=like.device) if weights is None else weights
     return w / w.sum().clamp_min(torch.finfo(w.dtype).tiny) if reduction == "mean" else w
+
+
+def early_temperature(
+    temperature: Any, batch: tuple[int, ...], states: int, like: Tensor, step: Any, check: bool | None
+) -> Tensor | None:
+    """T of every row where it does not depend on logits, of which there is only the shape; else None."""
+    if hasattr(temperature, "resolve"):
+        try:
+            found = temperature.resolve(torch.empty((*batch, states), dtype=like.dtype, device="meta"), step)
+        except (NotImplementedError, RuntimeError, TypeError):  # it wants values
+            return None
+        if isinstance(found, Tensor) and found.is_meta:
+            return None
+        temperature = found
+    t = as_temperature(temperature, like.expand(*batch, 1), check)
+    return require_temperatures(t, "temperature", check)

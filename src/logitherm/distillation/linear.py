@@ -7,19 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from logitherm._array import as_temperature, describe
+from logitherm._array import describe
 from logitherm.distillation import by_tokens, by_vocabulary
 from logitherm.distillation.by_tokens import Plan, Rows
 from logitherm.distillation.head_loss import (
     Slopes,
     as_head,
     compute_dtype,
+    early_temperature,
     outside_graphs,
     require_one_number,
     shares,
     with_slopes,
 )
-from logitherm.distillation.loss import as_labels, require_one_vocabulary, require_temperatures, row_weights
+from logitherm.distillation.loss import as_labels, require_one_vocabulary, row_weights
 from logitherm.distillation.objective import Objective
 
 
@@ -50,6 +51,9 @@ def linear_distillation_loss(
 
     Derivatives are in the student's hidden states, weight and bias, and in the temperatures; the teacher is fixed. They
     are found with the loss and kept until the backward pass: memory is that of the gradients and of one block.
+
+    Blocks are of whole rows. They are of the vocabulary where so few rows fit that this is faster, or where a head of a
+    half type would else have to be there in float32 as a whole (both KLs, on the CPU, without derivatives in T).
 
     Parameters
     ----------
@@ -101,11 +105,12 @@ def linear_distillation_loss(
             f"teacher_hidden: must have the batch {batch} of the student; got {describe(teacher_hidden)}; align them"
         )
     one = torch.ones((), dtype=compute_dtype(student_hidden, student), device=student_hidden.device)
-    shell = torch.empty((*batch, states), dtype=one.dtype, device="meta")
     y = as_labels(labels, batch, states, ignore_index, objective, hard_weight, check)
     weights = row_weights(y, token_weights, batch, ignore_index, one)
-    t_s = _early(temperature, shell, one, step, check)
-    t_t = t_s if teacher_temperature is None else _early(teacher_temperature, shell, one, step, check)
+    t_s = early_temperature(temperature, batch, states, one, step, check)
+    t_t = (
+        t_s if teacher_temperature is None else early_temperature(teacher_temperature, batch, states, one, step, check)
+    )
     if t_s is None and teacher_temperature is not None:
         raise TypeError(
             f"temperature: must not depend on the student's logits; got {describe(temperature)}; a number, say, or "
@@ -120,17 +125,3 @@ def linear_distillation_loss(
         return way.summed(rows, plan, needs)
 
     return with_slopes(find, rows.student, student.weight, student.bias, rows.t_s, rows.t_t)
-
-
-def _early(temperature: Any, shell: Tensor, like: Tensor, step: Any, check: bool | None) -> Tensor | None:
-    """T of every row where it does not depend on logits, of which there is only the shape; else None."""
-    if hasattr(temperature, "resolve"):
-        try:
-            found = temperature.resolve(shell, step)
-        except (NotImplementedError, RuntimeError, TypeError):  # it wants values
-            return None
-        if isinstance(found, Tensor) and found.is_meta:
-            return None
-        temperature = found
-    t = as_temperature(temperature, like.expand(*shell.shape[:-1], 1), check)
-    return require_temperatures(t, "temperature", check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -97,81 +98,79 @@ def sparse_distillation_loss(
     require_reduction(reduction)
     z = as_logits(student)
     batch = tuple(z.shape[:-1])
-    if math.prod(batch) != len(teacher):
-        raise ValueError(
-            f"teacher: must have the {math.prod(batch)} rows of the student; got {len(teacher)}; align them"
-        )
+    require_row_for_row(teacher, batch)
     common = require_one_vocabulary(z.shape[-1], teacher.states)
     z = z[..., :common]
     labels = as_labels(labels, batch, common, ignore_index, objective, hard_weight, check)
     weights = row_weights(labels, token_weights, batch, ignore_index, z)
-    t = stored_temperature(temperature, teacher, z, step, check)
+    t = stored_temperature(as_temperature(temperature, z, check, step), teacher)
     keep = kept_rows(weights)
     z = z.reshape(-1, common)
     y = None if labels is None else labels.reshape(-1)
-    arrays = known_of(teacher, t, z)
+    tokens, known = known_of(teacher, t, common)
     if keep is not None:
-        z, t, *arrays = (value[keep] for value in (z, t, *arrays))
+        z, t, tokens, known = (value[keep] for value in (z, t, tokens, known))
         y = None if y is None else y[keep]
-    tokens, known = arrays
-    rows_of = _Draws if isinstance(teacher, SampledTeacher) else _Coarse
-    rows = rows_of.apply(z, tokens, known, t, objective, should_check(check, z))
+    rows = _Rows.apply(z, tokens, known, t, teacher, objective, should_check(check, z))
     if hard_weight:
         assert y is not None
         rows = with_labels(rows, z, y, hard_weight, check)
     return reduced(in_place_of_rows(rows, keep).reshape(batch), weights, reduction)
 
 
-def known_of(teacher: SparseTeacher | SampledTeacher, t: Tensor, z: Tensor) -> list[Tensor]:
+def known_of(teacher: SparseTeacher | SampledTeacher, t: Tensor, states: int) -> tuple[Tensor, Tensor]:
     """The tokens, and what is known of them: coarse logits (rows, k + 1), or the estimate that each draw adds to."""
-    tokens, states = teacher.tokens.to(z.device), z.shape[-1]
-    known = (teacher.shares if isinstance(teacher, SampledTeacher) else teacher.coarse_logits(t)).to(z)
+    tokens = teacher.tokens.to(t.device)
+    known = (teacher.shares if isinstance(teacher, SampledTeacher) else teacher.coarse_logits(t)).to(t)
     if teacher.states > states:  # tokens that the student lacks are forbidden, and stand where nothing is changed
         lacking = tokens >= states
         nothing = 0.0 if isinstance(teacher, SampledTeacher) else -math.inf
         known[:, : tokens.shape[1]].masked_fill_(lacking, nothing)
-    return [tokens, known]
+    return tokens, known
 
 
-class _Coarse(torch.autograd.Function):
-    """Loss of every row between laws of k tokens and the rest; the slope is found with the value."""
+class _Rows(torch.autograd.Function):
+    """Loss of every row; the slope is found with the value."""
 
     @staticmethod
-    def forward(ctx, student, tokens, known, t, objective, check):  # type: ignore[override]
-        z = widened(student, tokens)
-        near, log_rest, within = lumped(z, tokens, t, check)
-        coarse = torch.cat([near, (t * log_rest)[:, None]], -1)
-        found = objective.rows(coarse, known, t, t, None, False)
+    def forward(ctx, student, tokens, known, t, teacher, objective, check):  # type: ignore[override]
+        value, slope = rows_of(teacher)(student, tokens, known, t, objective, check)
         if ctx.needs_input_grad[0]:
-            slope = within.mul_(found.student[:, -1:]).scatter_(-1, tokens, found.student[:, :-1])
-            ctx.save_for_backward(slope[:, : student.shape[-1]])
-        return found.value
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):  # type: ignore[override]
-        (slope,) = ctx.saved_tensors
-        return grad[:, None] * slope, None, None, None, None, None
-
-
-class _Draws(torch.autograd.Function):
-    """Cross-entropy of every row with the shares that draws have; the slope is found with the value."""
-
-    @staticmethod
-    def forward(ctx, student, tokens, shares, t, objective, check):  # type: ignore[override]
-        log_q = softmax(widened(student, tokens), t, logarithm=True, check=check)
-        factor = objective.factor(t, t)[0]
-        value = -factor * torch.where(shares > 0, shares * log_q.gather(-1, tokens), 0.0).sum(-1)
-        if ctx.needs_input_grad[0]:
-            slope = log_q.exp_().mul_(shares.sum(-1, keepdim=True)).scatter_add_(-1, tokens, -shares)
-            ctx.save_for_backward(slope.mul_((factor / t)[:, None])[:, : student.shape[-1]])
+            ctx.save_for_backward(slope)
         return value
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):  # type: ignore[override]
         (slope,) = ctx.saved_tensors
-        return grad[:, None] * slope, None, None, None, None, None
+        return grad[:, None] * slope, None, None, None, None, None, None
+
+
+def rows_of(teacher: SparseTeacher | SampledTeacher) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The function from logits, what `known_of` gives, T, objective and check to losses and slopes."""
+    return drawn_rows if isinstance(teacher, SampledTeacher) else coarse_rows
+
+
+def coarse_rows(
+    student: Tensor, tokens: Tensor, known: Tensor, t: Tensor, objective: Objective, check: bool
+) -> tuple[Tensor, Tensor]:
+    """Between laws of k tokens and the rest: loss of every row, and its slope in the student's logits."""
+    near, log_rest, within = lumped(widened(student, tokens), tokens, t, check)
+    coarse = torch.cat([near, (t * log_rest)[:, None]], -1)
+    found = objective.rows(coarse, known, t, t, None, False)
+    slope = within.mul_(found.student[:, -1:]).scatter_(-1, tokens, found.student[:, :-1])
+    return found.value, slope[:, : student.shape[-1]]
+
+
+def drawn_rows(
+    student: Tensor, tokens: Tensor, shares: Tensor, t: Tensor, objective: Objective, check: bool
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy with the shares that draws have: loss of every row, and its slope in the student's logits."""
+    log_q = softmax(widened(student, tokens), t, logarithm=True, check=check)
+    factor = objective.factor(t, t)[0]
+    value = -factor * torch.where(shares > 0, shares * log_q.gather(-1, tokens), 0.0).sum(-1)
+    slope = log_q.exp_().mul_(shares.sum(-1, keepdim=True)).scatter_add_(-1, tokens, -shares)
+    return value, slope.mul_((factor / t)[:, None])[:, : student.shape[-1]]
 
 
 def widened(student: Tensor, tokens: Tensor) -> Tensor:
@@ -180,15 +179,19 @@ def widened(student: Tensor, tokens: Tensor) -> Tensor:
     return torch.nn.functional.pad(student, (0, lacking), value=-math.inf) if lacking > 0 else student
 
 
-def stored_temperature(
-    temperature: Any, teacher: SparseTeacher | SampledTeacher, z: Tensor, step: Any, check: bool | None
-) -> Tensor:
+def stored_temperature(t: Tensor, teacher: SparseTeacher | SampledTeacher) -> Tensor:
     """T of every row, in a line; each is one that the teacher is known at."""
-    t = as_temperature(temperature, z, check, step)
     if t.requires_grad:
         raise ValueError("temperature: must be constant with a stored teacher; got one that is learned; detach it")
     known = t.new_tensor(teacher.temperatures)
     return known[require_known(t.reshape(-1), teacher.temperatures)]
+
+
+def require_row_for_row(teacher: SparseTeacher | SampledTeacher, batch: tuple[int, ...]) -> None:
+    if math.prod(batch) != len(teacher):
+        raise ValueError(
+            f"teacher: must have the {math.prod(batch)} rows of the student; got {len(teacher)}; align them"
+        )
 
 
 def require_teacher(teacher: Any, divergence: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,7 +103,7 @@ def finish(
     values.ran["divergence, by vocabulary"] += 1
 
 
-def _kernels() -> object:
+def _kernels() -> Any:
     values.cpu()
     from logitherm.kernels import cpu_divergence
 
