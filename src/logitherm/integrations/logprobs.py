@@ -126,9 +126,9 @@ def teacher_of_prompts(
     states : int
         Size of the vocabulary.
     temperature : float
-        T at which the log-probabilities were computed: see `SparseTeacher.from_log_probabilities`, and the version of
-        the server. vLLM leaves the request's temperature out of those of a prompt, so that it is 1, unless its
-        `logprobs_mode` says otherwise.
+        T at which the log-probabilities were computed, as `SparseTeacher.from_log_probabilities` has it. vLLM leaves
+        the temperature of a request out of those of its prompt, whose T is 1; with `logprobs_mode="raw_logits"` or
+        `"processed_logits"` they are logits, and of no use here. Of a patched or another server ask.
     length : int, optional
         Tokens of a text with its padding on the right, if others are longer than all of these. Rows of the padding say
         nothing (the uniform law); their labels must be -100.
