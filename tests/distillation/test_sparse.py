@@ -295,6 +295,65 @@ def test_log_probabilities_of_a_server():
         SparseTeacher.from_log_partition(log_p.indices, log_p.values, torch.full((4, 1), -9.0), states=50)
 
 
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("k", [1, 5, 50])
+def test_log_probabilities_at_their_temperature(divergence, k):
+    z = logits(4, 50).requires_grad_()
+    log_p = torch.log_softmax(z.detach() / 0.7, -1).topk(k)
+    teacher = SparseTeacher.from_log_probabilities(log_p.indices, log_p.values, temperature=0.7, states=50)
+    loss = sparse_distillation_loss(z, teacher, temperature=0.7, divergence=divergence)
+    assert abs(loss.item()) < 1e-12 and slope(loss, z).abs().max() < 1e-12
+    assert bool((teacher.log_rest == -math.inf).all()) == (k == 50)
+    other = logits(4, 50, seed=1).requires_grad_()
+    own = SparseTeacher.from_logits(z.detach(), k=k, temperatures=(0.7,))
+    found, wanted = (
+        slope(sparse_distillation_loss(other, of, temperature=0.7, divergence=divergence), other)
+        for of in (teacher, own)
+    )
+    assert torch.allclose(found, wanted, atol=1e-9)
+    with pytest.raises(ValueError, match=r"stored of the teacher \(0.7\); got 1; take one of these"):
+        sparse_distillation_loss(z, teacher, temperature=1.0)
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_log_probabilities_that_round_to_more_than_1(divergence):
+    """Nearly all mass on a few tokens, in float32: the tail is lost, and takes nothing with it."""
+    z = logits(400, 50, dtype=torch.float32, spread=12.0)
+    log_p = torch.log_softmax(z / 0.7, -1).topk(8)
+    assert 0 < log_p.values.logsumexp(-1).max() < 1e-6
+    teacher = SparseTeacher.from_log_probabilities(log_p.indices, log_p.values, temperature=0.7, states=50)
+    z.requires_grad_()
+    loss = sparse_distillation_loss(z, teacher, temperature=0.7, divergence=divergence, reduction="none")
+    assert loss.max() < 1e-5 and loss.min() > -1e-6
+    assert slope(loss.sum(), z).abs().max() < 1e-5
+    coarse = log_p.values.bfloat16()  # whoever stored them so
+    rounded = SparseTeacher.from_log_probabilities(log_p.indices, coarse, temperature=0.7, states=50)
+    assert torch.isfinite(sparse_distillation_loss(z, rounded, temperature=0.7, divergence=divergence))
+
+
+@pytest.mark.parametrize(
+    ("log_p", "options", "message"),
+    [
+        ([[0.0, -0.1]], {}, "log_probabilities: must be of at most 1 in all in a row; row 0 has 1.9"),
+        ([[-0.5, -2.0], [8.0, 3.0]], {}, "row 1 has 3001"),
+        ([[math.nan, -2.0]], {}, "row 0 has nan"),
+        ([[-0.5, -2.0]], {"temperature": 0.0}, "temperatures: must be positive"),
+        ([[-0.5, -2.0, -3.0]], {}, "logits: must have the shape of tokens"),
+    ],
+)
+def test_log_probabilities_that_are_none(log_p, options, message):
+    options = {"temperature": 1.0, "states": 9} | options
+    with pytest.raises(ValueError, match=message):
+        SparseTeacher.from_log_probabilities(
+            torch.tensor([[0, 1]]).expand(len(log_p), 2), torch.tensor(log_p), **options
+        )
+
+
+def test_log_probabilities_must_have_their_temperature():
+    with pytest.raises(TypeError, match="temperature"):
+        SparseTeacher.from_log_probabilities(torch.tensor([[0]]), torch.tensor([[-0.5]]), states=9)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_types_are_float32_inside(dtype):
     z_s, z_t = logits(6, 200, seed=1).to(dtype).requires_grad_(), logits(6, 200).to(dtype)

@@ -14,6 +14,7 @@ from logitherm.distillation import (  # noqa: E402
     open_teacher,
 )
 from logitherm.distillation.records import Layout  # noqa: E402
+from logitherm.integrations.logprobs import teacher_of_prompts  # noqa: E402
 from logitherm.integrations.transformers_distillation import DistillationMixin  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -116,6 +117,25 @@ def test_a_function_may_know_a_few_tokens(tmp_path):
     assert torch.allclose(asked[1], live[1], atol=1e-5)
 
 
+def test_a_server_may_be_asked(tmp_path):
+    """Its top log-probabilities of the texts of a batch, at the temperature of the loss."""
+    teacher = network(0, 16).eval()
+
+    def ask(inputs):
+        with torch.no_grad():
+            log_p = torch.log_softmax(teacher(inputs["input_ids"]).logits / 2.0, -1)
+        prompts = [
+            [None, *({str(i): {"logprob": p} for i, p in enumerate(row)} for row in text)]
+            for text in log_p[:, :-1].tolist()
+        ]
+        return teacher_of_prompts(prompts, k=STATES, states=STATES, temperature=2.0)
+
+    asked = trained(tmp_path, ask, Texts(), **OPTIONS)
+    live = trained(tmp_path, teacher, Texts(), **OPTIONS)
+    assert asked[0] == pytest.approx(live[0], abs=2e-4)
+    assert torch.allclose(asked[1], live[1], atol=1e-5)
+
+
 def test_refusals(tmp_path):
     with pytest.raises(TypeError, match="teacher: must be a model, a TeacherStore or a function"):
         trained(tmp_path, "teacher", Texts())
@@ -126,3 +146,6 @@ def test_refusals(tmp_path):
 
     with pytest.raises(ValueError, match="inputs: must have labels"):
         trained(tmp_path, network(0, 16), Unlabelled())
+    few = lambda inputs: SparseTeacher.from_logits(torch.zeros(ROWS * (LENGTH - 1), STATES), k=2)  # noqa: E731
+    with pytest.raises(ValueError, match="teacher_temperature: must be None where only some tokens"):
+        trained(tmp_path, few, Texts(), teacher_temperature=2.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from logitherm.kernels import softmax
 
 TEMPERATURES = (1.0, 2.0, 4.0)
 HALF = math.log(0.5)
+MOST = 1e-2  # that the log of a sum of rounded probabilities may lie above 0
+ROUNDING = math.log(torch.finfo(torch.float32).eps)  # of a sum of probabilities near 1, as servers give them
 DRAWN = 1 << 22  # logits from which is drawn at a time
 
 
@@ -97,21 +99,61 @@ class SparseTeacher:
     ) -> SparseTeacher:
         """Of logits (rows, k) and logsumexp(z / T) over all states (rows, temperatures).
 
-        The top log-probabilities of a server are logits whose log-partition function at T = 1 is 0. The tail is what
-        they leave of 1, so it is known to the rounding of 1 only.
+        The tail is what the k leave of 1, so it is known to the rounding of 1 only. Log-probabilities are for
+        `from_log_probabilities`.
         """
         known, z = as_temperatures(temperatures), as_logits(logits)
         of_all = log_partition.to(z)
         share = (z[..., None] / z.new_tensor(known)).logsumexp(-2) - of_all  # log of the mass of the k
-        if bool((share > 1e-2).any()):
-            row = int((share > 1e-2).any(-1).nonzero()[0])
+        if bool((share > MOST).any()):
+            row = int((share > MOST).any(-1).nonzero()[0])
             raise ValueError(
                 f"log_partition: must be at least that of the k logits; row {row} has less; pass logsumexp(z / T) of "
                 "all states"
             )
         # log(1 - exp(share)), by whichever of two ways does not cancel
         left = torch.where(share > HALF, torch.log(-torch.expm1(share)), torch.log1p(-torch.exp(share)))
-        return cls(tokens, z, torch.where(share < 0, left, -math.inf) + of_all, known, states)
+        others = (share < 0) & (z.shape[-1] < states)
+        return cls(tokens, z, torch.where(others, left, -math.inf) + of_all, known, states)
+
+    @classmethod
+    def from_log_probabilities(
+        cls, tokens: Tensor, log_probabilities: Tensor, *, temperature: float, states: int
+    ) -> SparseTeacher:
+        """Of log p (rows, k), natural logarithms, at the one temperature T at which p = softmax(z / T).
+
+        The logits are T log p, whose log-partition function at T is 0. `temperature` is that at which whoever gave the
+        numbers computed them: 1 if raw, that of sampling if processed. No other T can be had, since the tail is many
+        tokens, each of which would be tempered. With all states there is no tail: T log p are whole logits, for
+        `from_logits` or `distillation_loss`, at every temperature.
+
+        The mass of the tail is 1 minus a sum. What lies below the rounding of that sum is lost: a tail that seems
+        smaller than the float32 rounding of 1, 1.2e-7, or below 0, counts as that.
+
+        Examples
+        --------
+        >>> import torch
+        >>> log_p = torch.log_softmax(torch.tensor([[3.0, 1.0, 0.0, 0.0]]) / 0.7, -1)
+        >>> teacher = SparseTeacher.from_log_probabilities(
+        ...     torch.tensor([[0, 1]]), log_p[:, :2], temperature=0.7, states=4
+        ... )
+        >>> [round(p, 4) for p in teacher.log_law(0.7).exp()[0].tolist()]
+        [0.9217, 0.0529, 0.0254]
+        """
+        (t,) = as_temperatures((temperature,))
+        log_p = as_logits(log_probabilities, name="log_probabilities")
+        total = log_p.logsumexp(-1)
+        if not bool((total <= MOST).all()):
+            row = int((~(total <= MOST)).reshape(-1).nonzero()[0])
+            raise ValueError(
+                f"log_probabilities: must be of at most 1 in all in a row; row {row} has "
+                f"{float(total.reshape(-1)[row].exp()):g}; pass natural logarithms of probabilities, no token twice"
+            )
+        found = cls.from_log_partition(
+            tokens, t * log_p, log_p.new_zeros(len(log_p), 1), states=states, temperatures=(t,)
+        )
+        least = found.log_rest.clamp_min(ROUNDING) if log_p.shape[-1] < states else found.log_rest
+        return replace(found, log_rest=least)
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -1,18 +1,22 @@
-"""The log-probabilities in the answers of OpenAI-style interfaces and of vLLM, for `TopAnswers`.
+"""The log-probabilities in the answers of OpenAI-style interfaces and of vLLM, for `TopAnswers` and for distillation.
 
-Reads objects as well as dicts from JSON; needs neither library. The interface must give log-probabilities at T = 1:
-vLLM does by default (`logprobs_mode="raw_logprobs"`); others may give them after temperature and truncation.
+Reads objects as well as dicts from JSON; needs neither library. For `TopAnswers` the interface must give
+log-probabilities at T = 1: vLLM does by default (`logprobs_mode="raw_logprobs"`); others may give them after
+temperature and truncation. For distillation they may have any temperature that is known, and it must be said.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from logitherm._array import describe
+
+if TYPE_CHECKING:
+    from logitherm.distillation import SparseTeacher
 
 KINDS = "an OpenAI chat completion or completion, or a vLLM RequestOutput, made with logprobs"
 
@@ -100,6 +104,98 @@ def scored_tokens(answer: Any, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
         else:
             occurred[row] = values[token]
     return log_p, occurred, labels
+
+
+def teacher_of_prompts(
+    prompts: Sequence[Any], *, k: int, states: int, temperature: float, length: int | None = None
+) -> SparseTeacher:
+    """A `SparseTeacher` of what vLLM says of given texts: of each one its `prompt_logprobs`.
+
+    Entry i of `prompt_logprobs` is the law of token i, so that of the logits at position i - 1; the first is None. So
+    there is a row for every token of a text but the first, one text after the other: those of `logits[:, :-1]` and of
+    the labels `tokens[:, 1:]`. Every row keeps the k most probable tokens. The text's own token, which vLLM lists from
+    beyond these too, is then part of the tail: rows have equally many tokens, and the law of k and the tail is exact.
+
+    Parameters
+    ----------
+    prompts : sequence
+        Of every text of a batch the list of {token: log-probability} that vLLM gives for `prompt_logprobs=k`: its
+        objects, or what its server sends, tokens as strings.
+    k : int
+        How many were asked for.
+    states : int
+        Size of the vocabulary.
+    temperature : float
+        T at which the log-probabilities were computed, as `SparseTeacher.from_log_probabilities` has it. vLLM leaves
+        the temperature of a request out of those of its prompt, whose T is 1; with `logprobs_mode="raw_logits"` or
+        `"processed_logits"` they are logits, and of no use here. Of a patched or another server ask.
+    length : int, optional
+        Tokens of a text with its padding on the right, if others are longer than all of these. Rows of the padding say
+        nothing (the uniform law); their labels must be -100.
+
+    Raises
+    ------
+    ValueError
+        What is no such list; a position that lists fewer than k tokens; a text longer than `length`; log-probabilities
+        that are none.
+
+    Examples
+    --------
+    >>> listed = [None, {"7": {"logprob": -0.3, "rank": 1}, "2": {"logprob": -2.0, "rank": 2}}]
+    >>> teacher = teacher_of_prompts([listed], k=2, states=50, temperature=1.0)
+    >>> teacher.tokens.tolist(), [round(p, 3) for p in teacher.log_law(1.0).exp()[0].tolist()]
+    ([[7, 2]], [0.741, 0.135, 0.124])
+    """
+    try:
+        import torch
+    except ImportError as error:
+        from logitherm.io import MissingExtra
+
+        raise MissingExtra("teacher_of_prompts", "torch", "torch") from error
+
+    from logitherm.distillation import SparseTeacher
+
+    if not 1 <= k <= states:
+        raise ValueError(f"k: must lie between 1 and the {states} states; got {k}; it is how many were asked for")
+    for text, listed in enumerate(prompts):
+        if not isinstance(listed, Sequence) or isinstance(listed, str) or not len(listed) or listed[0]:
+            raise ValueError(
+                f"prompts: must each be a list that begins with None; text {text} is {describe(listed)}; pass the "
+                "prompt_logprobs of every text"
+            )
+    longest = max((len(listed) for listed in prompts), default=1)
+    length = longest if length is None else length
+    if longest > length:
+        raise ValueError(f"length: must be at least that of the longest text, {longest}; got {length}; ask for less")
+    tokens = np.tile(np.arange(k), (len(prompts), length - 1, 1))
+    log_p = np.full(tokens.shape, -math.log(states), dtype=np.float32)
+    for text, listed in enumerate(prompts):
+        for i in range(1, len(listed)):
+            tokens[text, i - 1], log_p[text, i - 1] = _largest(listed[i], k, text, i)
+    return SparseTeacher.from_log_probabilities(
+        torch.from_numpy(tokens.reshape(-1, k)),
+        torch.from_numpy(log_p.reshape(-1, k)),
+        temperature=temperature,
+        states=states,
+    )
+
+
+def _largest(listed: Any, k: int, text: int, position: int) -> tuple[list[int], list[float]]:
+    """The k most probable of the tokens listed at a position of a text."""
+    try:
+        values = {int(token): _number(value) for token, value in listed.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(
+            f"prompts: must list token numbers and log-probabilities; position {position} of text {text} has "
+            f"{describe(listed)}; pass vLLM's prompt_logprobs"
+        ) from None
+    order = sorted(values, key=lambda token: -values[token])[:k]
+    if len(order) < k:
+        raise ValueError(
+            f"prompts: must list {k} tokens everywhere; position {position} of text {text} lists {len(order)}; ask for "
+            f"prompt_logprobs={k}"
+        )
+    return order, [values[token] for token in order]
 
 
 def _prompt(answer: Any) -> tuple[Sequence[Mapping[Any, Any]], Sequence[Any]]:
