@@ -1,4 +1,5 @@
-"""Write the README's tables from the results of benchmarks/fit.py, methods.py, method_speed.py and sampling.py.
+"""Write the README's tables from the results of benchmarks/fit.py, methods.py, method_speed.py, sampling.py and
+contrastive.py.
 
 python benchmarks/table.py [--check]
 """
@@ -150,6 +151,34 @@ def sampling(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def contrastive(results: dict[str, Any]) -> str:
+    """Time and memory of every loss with its gradients, in blocks and dense, and the least that products take."""
+    least = results["entries"]["products"]["seconds"]
+    lines = [
+        "| loss with gradients | time | × products | memory | dense: time | × products | memory |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for loss, name in (("info_nce", "info_nce"), ("clip", "clip_loss")):
+        cells = []
+        for kind in ("logitherm", "dense"):
+            entry = results["entries"][f"{loss}: {kind}"]
+            time = f"**{duration(entry['seconds'])}**" if kind == "logitherm" else duration(entry["seconds"])
+            cells += [time, f"{entry['seconds'] / least:.3g}", megabytes(entry["peak_mb"])]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        f"{results['samples']:,} pairs of {results['features']} features in float32; ".replace(",", " ")
+        + f"medians of {results['rounds']} rounds on {results['threads']} threads; the most memory beyond features. "
+        "Products: three bare matrix products of that size, one for the similarities, two for the gradients, "
+        f"{duration(least)}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def megabytes(size: float) -> str:
+    return f"{size:.0f} MB" if size < 1000 else f"{size / 1024:.3g} GB"
+
+
 def fastest(row: dict[str, Any]) -> str:
     """The peer of the least median, or what all of them take at least."""
     peers = {who: found for who, found in row.items() if who != "ours"}
@@ -172,6 +201,7 @@ TABLES = {
     "methods": ("methods.json", methods),
     "method speed": ("method_speed.json", speeds),
     "sampling": ("sampling.json", sampling),
+    "contrastive": ("contrastive.json", contrastive),
 }
 
 if __name__ == "__main__":

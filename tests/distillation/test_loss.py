@@ -11,6 +11,7 @@ from scipy.special import log_softmax, softmax
 pytest.importorskip("torch", reason="the losses are PyTorch's")
 import torch
 
+from logitherm import entropy as entropy_of
 from logitherm.distillation import distillation_loss
 from logitherm.thermostat import CosineSchedule, SetPoint
 
@@ -285,7 +286,6 @@ def test_temperatures_of_every_kind():
 
 
 def test_a_set_point_is_held_by_the_teacher():
-    """T of the entropy asked for; log V minus the radius of a robust loss is such a one."""
     student, teacher = pair()
     entropy = math.log(7) - 0.5
     at = SetPoint(entropy=entropy)
@@ -296,6 +296,27 @@ def test_a_set_point_is_held_by_the_teacher():
     assert torch.allclose(both, distillation_loss(student, teacher, temperature=t))
     hers = distillation_loss(student, teacher, temperature=1.0, teacher_temperature=at)
     assert torch.allclose(hers, distillation_loss(student, teacher, temperature=1.0, teacher_temperature=t))
+
+
+def test_a_teacher_as_uncertain_as_the_student():
+    student, teacher = pair()
+    matched = SetPoint(entropy=entropy_of(student.detach()))
+    t = matched.resolve(teacher)
+    assert torch.allclose(entropy_of(teacher, t), entropy_of(student), atol=1e-9) and t.std() > 0.1
+    found = distillation_loss(student, teacher, temperature=1.0, teacher_temperature=matched)
+    assert torch.allclose(found, distillation_loss(student, teacher, temperature=1.0, teacher_temperature=t))
+
+
+def test_the_temperature_of_a_robust_loss_is_a_set_point():
+    """T LSE(z / T) + (radius - log V) T is least where the entropy is log V - radius (Qiu et al. 2024, TempNet)."""
+    z, radius = pair()[1], 0.5
+    t = SetPoint(entropy=math.log(7) - radius).resolve(z)
+
+    def robust(t):
+        return t * torch.logsumexp(z / t[:, None], -1) + (radius - math.log(7)) * t
+
+    for factor in (0.5, 0.9, 0.99, 1.01, 1.1, 2.0):
+        assert bool((robust(factor * t) > robust(t)).all())
 
 
 @pytest.mark.parametrize(

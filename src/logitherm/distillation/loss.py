@@ -53,8 +53,11 @@ def distillation_loss(
         -inf forbids a state. Vocabularies that are padded to different sizes are cut to the states that both have.
     temperature : float, tensor that broadcasts against the batch, or Temperature
         T of both, 0 < T < inf. What has to look at logits (a set point) sees the teacher's; with a
-        `teacher_temperature` it is that of the student alone and sees hers.
+        `teacher_temperature` it is that of the student alone and sees hers. `SetPoint(entropy=log V - radius)` is the
+        T that a robust loss of that radius gives every token (Qiu et al. 2024).
     teacher_temperature : the same, optional
+        `SetPoint(entropy=logitherm.entropy(student.detach()))` makes every row of the teacher as uncertain as the
+        student's is.
     divergence : str
         "forward_kl", "reverse_kl", "jsd", "skew_forward", "skew_reverse" (`logitherm.kernels.torch_divergences` has the
         formulas), "dkd", or "mse".
@@ -96,7 +99,8 @@ def distillation_loss(
     ----------
     Hinton, Vinyals and Dean (2015), Distilling the knowledge in a neural network, sections 2 and 2.1; Zhao et al.
     (2022), Decoupled knowledge distillation, eq. 7; Sun et al. (2024), Logit standardization in knowledge
-    distillation, algorithm 1.
+    distillation, algorithm 1; Qiu et al. (2024), To cool or not to cool? Temperature network meets large foundation
+    models via DRO, for the robust temperature.
 
     Examples
     --------
