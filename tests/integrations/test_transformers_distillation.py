@@ -15,7 +15,7 @@ from logitherm.distillation import (  # noqa: E402
 )
 from logitherm.distillation.records import Layout  # noqa: E402
 from logitherm.integrations.logprobs import teacher_of_prompts  # noqa: E402
-from logitherm.integrations.transformers_distillation import DistillationMixin  # noqa: E402
+from logitherm.integrations.transformers_distillation import DistillationMixin, hidden_of  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STATES, LENGTH, ROWS = 40, 8, 8
@@ -134,6 +134,59 @@ def test_a_server_may_be_asked(tmp_path):
     live = trained(tmp_path, teacher, Texts(), **OPTIONS)
     assert asked[0] == pytest.approx(live[0], abs=2e-4)
     assert torch.allclose(asked[1], live[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["live", "stored", "asked", "whole logits"])
+def test_block_by_block_is_the_same(tmp_path, kind, monkeypatch):
+    teacher = network(0, 16).eval()
+    data = Texts(rows=torch.arange(ROWS * LENGTH).reshape(ROWS, LENGTH) if kind == "stored" else None)
+    with torch.no_grad():
+        z = teacher(data.tokens).logits.reshape(-1, STATES)
+    given = teacher
+    if kind == "stored":
+        known = SparseTeacher.from_logits(z, k=5, temperatures=(2.0,))
+        with TeacherWriter(tmp_path / "teacher", Layout(STATES, (2.0,), top_k=5, dtype="float32")) as writer:
+            writer.append(known)
+        given = open_teacher(tmp_path / "teacher")
+    if kind in ("asked", "whole logits"):
+
+        def given(inputs):
+            with torch.no_grad():
+                z = teacher(inputs["input_ids"]).logits
+            rows = z[:, :-1].reshape(-1, STATES)
+            return z if kind == "whole logits" else SparseTeacher.from_logits(rows, k=5, temperatures=(2.0,))
+
+    plain = trained(tmp_path, given, data, **OPTIONS)
+    sizes = []
+    forward = transformers.GPT2LMHeadModel.forward
+
+    def watched(self, *args, **kwargs):
+        outputs = forward(self, *args, **kwargs)
+        sizes.append(outputs.logits.shape[1])
+        return outputs
+
+    monkeypatch.setattr(transformers.GPT2LMHeadModel, "forward", watched)
+    blocks = trained(tmp_path, given, data, blockwise=True, **OPTIONS)
+    assert 1 in sizes and (kind in ("asked", "whole logits") or set(sizes) == {1})
+    assert blocks[0] == pytest.approx(plain[0], abs=2e-4)
+    assert torch.allclose(blocks[1], plain[1], atol=1e-6)
+
+
+def test_a_cap_is_found_and_a_scale_refused(tmp_path):
+    size = {
+        "vocab_size": STATES, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 16,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
+    transformers.set_seed(0)
+    capped = transformers.Gemma2ForCausalLM(transformers.Gemma2Config(final_logit_softcapping=2.0, **size))
+    tokens = Texts().tokens
+    outputs, found = hidden_of(capped, {"input_ids": tokens}, capped)
+    assert found.softcap == 2.0 and outputs["logits"].shape[1] == 1
+    assert torch.allclose(found.logits(), capped(tokens).logits, atol=1e-5)
+    scaled = transformers.GraniteForCausalLM(transformers.GraniteConfig(logits_scaling=4.0, **size))
+    with pytest.raises(ValueError, match=r"blockwise: must be for models whose logits are .* GraniteForCausalLM"):
+        hidden_of(scaled, {"input_ids": tokens}, scaled)
 
 
 def test_refusals(tmp_path):

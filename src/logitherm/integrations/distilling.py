@@ -14,6 +14,8 @@ from logitherm.distillation import (
     SparseTeacher,
     TeacherStore,
     distillation_loss,
+    linear_distillation_loss,
+    linear_sparse_distillation_loss,
     sparse_distillation_loss,
 )
 
@@ -29,6 +31,18 @@ class Batch(NamedTuple):
     inputs: Any
     labels: Tensor
     rows: Tensor | None = None  # of a stored teacher, -1 where there is none
+
+
+class Hidden(NamedTuple):
+    """Logits that are not made yet: cap(head(states)), with cap(z) = softcap tanh(z / softcap)."""
+
+    states: Tensor
+    head: nn.Linear
+    softcap: float | None = None
+
+    def logits(self) -> Tensor:
+        z: Tensor = self.head(self.states)
+        return z if self.softcap is None else self.softcap * torch.tanh(z / self.softcap)
 
 
 def read_batch(batch: Any) -> Batch:
@@ -71,44 +85,79 @@ def logits_of(outputs: Any) -> Tensor:
     return outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
 
 
-def aligned(logits: Tensor, labels: Tensor, shift: bool) -> tuple[Tensor, Tensor]:
-    """Logits and labels of the same positions; with `shift` logits are for the next label."""
-    return (logits[..., :-1, :], labels[..., 1:]) if shift else (logits, labels)
+def seen(model: Callable[..., Any], inputs: Any) -> Tensor:
+    """The logits that a model gives for inputs."""
+    return logits_of(called(model, inputs))
+
+
+def aligned(values: Tensor, labels: Tensor, shift: bool) -> tuple[Tensor, Tensor]:
+    """Logits, or hidden states, and labels of the same positions; with `shift` logits are for the next label."""
+    return (values[..., :-1, :], labels[..., 1:]) if shift else (values, labels)
 
 
 def teacher_loss(
-    logits: Tensor, batch: Batch, teacher: Teacher, *, shift: bool, teacher_temperature: Any = None, **options: Any
+    student: Tensor | Hidden,
+    batch: Batch,
+    teacher: Teacher,
+    *,
+    shift: bool,
+    look: Callable[[Any, Any], Tensor | Hidden] = seen,
+    teacher_temperature: Any = None,
+    **options: Any,
 ) -> Tensor:
-    """The loss of a student's logits against a teacher of any kind; options are those of `distillation_loss`."""
-    logits, labels = aligned(logits, batch.labels, shift)
-    options |= {"labels": labels, "ignore_index": IGNORED}
+    """The loss of a student's logits against a teacher of any kind; options are those of `distillation_loss`.
+
+    `look` gives the logits of a teacher that is a model, or those to be made.
+    """
+    options |= {"ignore_index": IGNORED}
     if isinstance(teacher, TeacherStore):
         require_one_temperature(teacher_temperature)
-        return _stored(logits, batch.rows, teacher, shift, options)
+        return _stored(student, batch, teacher, shift, options)
     with torch.no_grad():
-        found = called(teacher, batch.inputs) if isinstance(teacher, nn.Module) else teacher(batch.inputs)
+        found = look(teacher, batch.inputs) if isinstance(teacher, nn.Module) else teacher(batch.inputs)
+    if isinstance(student, Hidden) and not isinstance(found, (Hidden, SparseTeacher, SampledTeacher)):
+        student = student.logits()
+    values, labels = aligned(student.states if isinstance(student, Hidden) else student, batch.labels, shift)
+    options |= {"labels": labels}
     if isinstance(found, (SparseTeacher, SampledTeacher)):
         require_one_temperature(teacher_temperature)
-        return sparse_distillation_loss(logits, found, **options)
-    theirs = logits_of(found)
-    if shift:
-        theirs = theirs[..., :-1, :]
-    return distillation_loss(logits, theirs, teacher_temperature=teacher_temperature, **options)
+        return _sparse(values, student, found, options)
+    options |= {"teacher_temperature": teacher_temperature}
+    if isinstance(student, Hidden):
+        assert isinstance(found, Hidden)
+        theirs, _ = aligned(found.states, batch.labels, shift)
+        caps = {"student_softcap": student.softcap, "teacher_softcap": found.softcap}
+        return linear_distillation_loss(values, student.head, theirs, found.head, **caps, **options)
+    theirs, _ = aligned(logits_of(found), batch.labels, shift)
+    return distillation_loss(values, theirs, **options)
 
 
-def _stored(logits: Tensor, rows: Tensor | None, teacher: TeacherStore, shift: bool, options: dict[str, Any]) -> Tensor:
+def _stored(
+    student: Tensor | Hidden, batch: Batch, teacher: TeacherStore, shift: bool, options: dict[str, Any]
+) -> Tensor:
     """Only positions that have a row of the store count."""
-    if rows is None:
+    if batch.rows is None:
         raise ValueError(
             f"inputs: must have a column {ROWS!r} for a stored teacher; got none; add the rows' numbers (the "
             "Hugging Face Trainer also needs remove_unused_columns=False)"
         )
-    rows = rows[..., :-1] if shift else rows
-    known = (rows >= 0) & (options["labels"] != IGNORED)
+    values, labels = aligned(student.states if isinstance(student, Hidden) else student, batch.labels, shift)
+    rows = batch.rows[..., :-1] if shift else batch.rows
+    known = (rows >= 0) & (labels != IGNORED)
     if not bool(known.any()):
-        return 0.0 * logits.sum()
+        return 0.0 * values.sum()
     found = teacher[rows[known].cpu().numpy()]
-    return sparse_distillation_loss(logits[known], found, **options | {"labels": options["labels"][known]})
+    return _sparse(values[known], student, found, options | {"labels": labels[known]})
+
+
+def _sparse(
+    values: Tensor, student: Tensor | Hidden, teacher: SparseTeacher | SampledTeacher, options: dict[str, Any]
+) -> Tensor:
+    if isinstance(student, Hidden):
+        return linear_sparse_distillation_loss(
+            values, student.head, teacher, student_softcap=student.softcap, **options
+        )
+    return sparse_distillation_loss(values, teacher, **options)
 
 
 def require_one_temperature(teacher_temperature: Any) -> None:

@@ -11,9 +11,10 @@ except ImportError as error:
 
     raise MissingExtra("logitherm.integrations.transformers_distillation", "transformers", "transformers") from error
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from logitherm.integrations.distilling import Teacher, frozen, logits_of, read_batch, teacher_loss
+from logitherm.integrations.distilling import Hidden, Teacher, frozen, logits_of, read_batch, teacher_loss
 
 
 class DistillationMixin:
@@ -35,6 +36,11 @@ class DistillationMixin:
         As in `logitherm.distillation.distillation_loss`; schedules see the global step.
     shift : bool
         Whether a position's logits are for the next label, as in causal language models.
+    blockwise : bool
+        Whether logits are made block by block from the last hidden states and are never there as a whole, of a teacher
+        that is a model neither; for causal language models, but not for parameters that are sharded. That head times
+        hidden states, capped as the configuration has it, are the logits is checked in every batch at one position, the
+        only one at which the model gives logits then.
     *args, **kwargs
         Those of the Trainer.
 
@@ -58,13 +64,14 @@ class DistillationMixin:
         scale: str | float = "T2",
         hard_weight: float = 0.0,
         shift: bool = True,
+        blockwise: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         me: Any = self
         teacher = frozen(teacher, me.model)
         self.teacher = teacher.to(me.args.device) if isinstance(teacher, nn.Module) else teacher
-        self.shift = shift
+        self.shift, self.blockwise = shift, blockwise
         self.options: dict[str, Any] = {
             "temperature": temperature,
             "teacher_temperature": teacher_temperature,
@@ -82,13 +89,36 @@ class DistillationMixin:
         """The Trainer's hook: the loss, or (loss, outputs)."""
         me: Any = self
         batch = read_batch(inputs)
-        outputs = model(**batch.inputs)
         options = self.options | {"shift": self.shift, "step": me.state.global_step}
+        student: Tensor | Hidden
+        if self.blockwise:
+            outputs, student = hidden_of(model, batch.inputs, me.accelerator.unwrap_model(model))
+            options["look"] = lambda teacher, inputs: hidden_of(teacher, inputs, teacher)[1]
+        else:
+            outputs = model(**batch.inputs)
+            student = logits_of(outputs)
         if num_items_in_batch is not None:
             options["reduction"] = "sum"
-        loss = teacher_loss(logits_of(outputs), batch, self.teacher, **options)
+        loss = teacher_loss(student, batch, self.teacher, **options)
         if num_items_in_batch is not None:
             loss = loss / num_items_in_batch
             if me.args.average_tokens_across_devices:  # the gradients of processes are averaged, not added
                 loss = loss * (me.accelerator.num_processes if me.args.n_gpu <= 1 else me.args.n_gpu)
         return (loss, outputs) if return_outputs else loss
+
+
+def hidden_of(model: Any, inputs: Any, bare: Any) -> tuple[dict[str, Tensor], Hidden]:
+    """What a causal language model gives without its logits but one, and its logits to be made; `bare` is unwrapped."""
+    outputs = model(**inputs, output_hidden_states=True, logits_to_keep=1)
+    config = bare.config.get_text_config()
+    found = Hidden(
+        outputs.hidden_states[-1], bare.get_output_embeddings(), getattr(config, "final_logit_softcapping", None)
+    )
+    with torch.no_grad():
+        last = found._replace(states=found.states[:, -1:]).logits()
+    if not torch.allclose(last, outputs.logits.to(last.dtype), rtol=1e-2, atol=1e-2 * float(last.abs().max())):
+        raise ValueError(
+            f"blockwise: must be for models whose logits are output embeddings times hidden states; those of "
+            f"{type(bare).__name__} are not; take blockwise=False"
+        )
+    return {"logits": outputs.logits}, found  # the Trainer would keep the hidden states of a whole evaluation
