@@ -14,21 +14,20 @@ from logitherm.distillation.head_loss import (
     by_rows,
     compute_dtype,
     early_temperature,
-    mixed_with_labels,
     outside_graphs,
     require_one_number,
     shares,
-    tiles,
     with_slopes,
 )
-from logitherm.distillation.loss import as_labels, kept_rows, require_one_vocabulary, require_sound, row_weights
+from logitherm.distillation.loss import as_labels, kept_rows, require_one_vocabulary, row_weights
 from logitherm.distillation.objective import Objective
 from logitherm.distillation.sparse import SampledTeacher, SparseTeacher
 from logitherm.distillation.sparse_loss import (
+    Known,
     known_of,
     require_row_for_row,
     require_teacher,
-    rows_of,
+    rows_in_place,
     stored_temperature,
 )
 
@@ -111,28 +110,16 @@ def linear_sparse_distillation_loss(
             f"temperature: must not depend on logits; got {describe(temperature)}; one that the teacher is known at"
         )
     t = stored_temperature(early, teacher)
-    tokens, known = known_of(teacher, t, states)
-    hidden, y = student_hidden.reshape(-1, student_hidden.shape[-1]), None if labels is None else labels.reshape(-1)
+    rows = Known(*known_of(teacher, t, states), t, None if labels is None else labels.reshape(-1))
+    hidden = student_hidden.reshape(-1, student_hidden.shape[-1])
     w, keep = shares(weights, batch, one, reduction).reshape(-1), kept_rows(weights)
     if keep is not None:
-        hidden, tokens, known, t, w = (value[keep] for value in (hidden, tokens, known, t, w))
-        y = None if y is None else y[keep]
-    loss_of = rows_of(teacher)
+        hidden, w, rows = hidden[keep], w[keep], rows.take(keep)
 
     def work(z: Tensor, part: slice) -> Tensor:
-        total = torch.zeros((), dtype=torch.float64, device=z.device)
-        for tile in tiles(z):
-            rows, here = slice(part.start + tile.start, part.start + tile.stop), z[tile]
-            require_sound(here, "student", check, first=rows.start)
-            value, slope = loss_of(here, tokens[rows], known[rows], t[rows], objective, False)
-            if hard_weight:
-                assert y is not None
-                value = mixed_with_labels(value, slope, here, y[rows], hard_weight)
-            if head.softcap is not None:
-                slope *= 1 - (here / head.softcap) ** 2
-            total += (value * w[rows]).sum()
-            here.copy_(slope).mul_(w[rows, None])
-        return total
+        return rows_in_place(
+            z, rows.take(part), objective, hard_weight, check, weights=w[part], softcap=head.softcap, first=part.start
+        ).sum(dtype=torch.float64)
 
     def find(needs: list[bool]) -> tuple[Tensor, Slopes]:
         return by_rows(hidden, head, states, w, 1, needs, work)

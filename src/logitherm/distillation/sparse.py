@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from logitherm._array import as_logits, describe, require_rows
 from logitherm.gibbs.sampling import sample
 from logitherm.kernels import softmax
+from logitherm.kernels.apart import set_apart
 
 TEMPERATURES = (1.0, 2.0, 4.0)
 HALF = math.log(0.5)
@@ -84,8 +85,12 @@ class SparseTeacher:
             raise ValueError(f"k: must lie between 1 and the {z.shape[-1]} states; got {k}; 16 to 128 is usual")
         known = as_temperatures(temperatures)
         tokens = z.topk(k, dim=-1).indices
-        found = [lumped(z, tokens, torch.full_like(z[:, 0], t))[:2] for t in known]
-        return cls(tokens, found[0][0], torch.stack([log_rest for _, log_rest in found], -1), known, z.shape[-1])
+        ts = [torch.full_like(z[:, 0], t) for t in known]
+        z = z.clone()
+        first = set_apart(z, tokens, ts[0])
+        others = [set_apart(z, tokens[:, :0], t) for t in ts[1:]]  # the tokens are set apart already
+        rests = [found.log_rest_below(first.top, t) for found, t in zip([first, *others], ts)]
+        return cls(tokens, first.near - first.top[:, None], torch.stack(rests, -1), known, z.shape[-1])
 
     @classmethod
     def from_log_partition(
@@ -269,29 +274,6 @@ class SampledTeacher:
         """The estimate of every probability, shape (rows, states)."""
         shares = self.shares
         return shares.new_zeros(len(self), self.states).scatter_add_(-1, self.tokens, shares)
-
-
-class Lumped(NamedTuple):
-    """A row of logits as k of them and the rest."""
-
-    near: Tensor  # (rows, k), logits minus the row's top
-    log_rest: Tensor  # (rows,), log sum exp(z / T) over the others, of the same zero
-    within: Tensor  # (rows, states), the law of the others among themselves, 0 for the k
-
-
-def lumped(z: Tensor, tokens: Tensor, t: Tensor, check: bool = False) -> Lumped:
-    """Set `tokens` apart from the other states. The only array of the size of `z` is `within`."""
-    near, rest = z.gather(-1, tokens), z.scatter(-1, tokens, -math.inf)
-    high = rest.amax(-1)
-    top = torch.maximum(high, near.amax(-1))
-    if check:
-        require_rows(top)
-    none = high == -math.inf  # and not the opposite, which would hide NaN
-    anchor = torch.where(none, 0.0, high)[:, None]
-    weights = rest.sub_(anchor).div_(t[:, None]).exp_()
-    total = weights.sum(-1)
-    log_rest = torch.where(none, -math.inf, (high - top) / t + total.log())
-    return Lumped(near - top[:, None], log_rest, weights.div_(torch.where(none, 1.0, total)[:, None]))
 
 
 def flat_logits(logits: Any, check: bool | None) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from logitherm._array import as_logits, as_temperature, describe, should_check
+from logitherm._array import as_logits, as_temperature, describe, require_rows, should_check
 from logitherm.distillation.loss import (
     as_labels,
     in_place_of_rows,
@@ -18,11 +18,10 @@ from logitherm.distillation.loss import (
     require_one_vocabulary,
     require_reduction,
     row_weights,
-    with_labels,
 )
 from logitherm.distillation.objective import Objective
-from logitherm.distillation.sparse import SampledTeacher, SparseTeacher, lumped, require_known
-from logitherm.kernels import softmax
+from logitherm.distillation.sparse import SampledTeacher, SparseTeacher, require_known
+from logitherm.kernels.apart import set_apart, spread
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_forward", "skew_reverse")
 
@@ -106,77 +105,111 @@ def sparse_distillation_loss(
     t = stored_temperature(as_temperature(temperature, z, check, step), teacher)
     keep = kept_rows(weights)
     z = z.reshape(-1, common)
-    y = None if labels is None else labels.reshape(-1)
-    tokens, known = known_of(teacher, t, common)
+    rows = Known(*known_of(teacher, t, common), t, None if labels is None else labels.reshape(-1))
     if keep is not None:
-        z, t, tokens, known = (value[keep] for value in (z, t, tokens, known))
-        y = None if y is None else y[keep]
-    rows = _Rows.apply(z, tokens, known, t, teacher, objective, should_check(check, z))
-    if hard_weight:
-        assert y is not None
-        rows = with_labels(rows, z, y, hard_weight, check)
-    return reduced(in_place_of_rows(rows, keep).reshape(batch), weights, reduction)
+        z, rows = z[keep], rows.take(keep)
+    loss = _Rows.apply(z, rows, objective, hard_weight, check)
+    return reduced(in_place_of_rows(loss, keep).reshape(batch), weights, reduction)
 
 
-def known_of(teacher: SparseTeacher | SampledTeacher, t: Tensor, states: int) -> tuple[Tensor, Tensor]:
-    """The tokens, and what is known of them: coarse logits (rows, k + 1), or the estimate that each draw adds to."""
-    tokens = teacher.tokens.to(t.device)
-    known = (teacher.shares if isinstance(teacher, SampledTeacher) else teacher.coarse_logits(t)).to(t)
-    if teacher.states > states:  # tokens that the student lacks are forbidden, and stand where nothing is changed
-        lacking = tokens >= states
-        nothing = 0.0 if isinstance(teacher, SampledTeacher) else -math.inf
-        known[:, : tokens.shape[1]].masked_fill_(lacking, nothing)
-    return tokens, known
+class Known(NamedTuple):
+    """What is known of the rows besides the student's logits."""
+
+    tokens: Tensor  # (rows, k)
+    coarse: Tensor | None  # the teacher's logits of k tokens and the tail (rows, k + 1)
+    shares: Tensor | None  # or what every draw adds to the estimate of its token (rows, k)
+    t: Tensor
+    labels: Tensor | None
+
+    def take(self, rows: Any) -> Known:
+        return Known(*(None if value is None else value[rows] for value in self))  # type: ignore[arg-type]
 
 
 class _Rows(torch.autograd.Function):
     """Loss of every row; the slope is found with the value."""
 
     @staticmethod
-    def forward(ctx, student, tokens, known, t, teacher, objective, check):  # type: ignore[override]
-        value, slope = rows_of(teacher)(student, tokens, known, t, objective, check)
+    def forward(ctx, student, known, objective, hard_weight, check):  # type: ignore[override]
+        z = student.clone(memory_format=torch.contiguous_format)
+        value = rows_in_place(z, known, objective, hard_weight, check)
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(slope)
+            ctx.save_for_backward(z)
         return value
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):  # type: ignore[override]
         (slope,) = ctx.saved_tensors
-        return grad[:, None] * slope, None, None, None, None, None, None
+        return grad[:, None] * slope, None, None, None, None
 
 
-def rows_of(teacher: SparseTeacher | SampledTeacher) -> Callable[..., tuple[Tensor, Tensor]]:
-    """The function from logits, what `known_of` gives, T, objective and check to losses and slopes."""
-    return drawn_rows if isinstance(teacher, SampledTeacher) else coarse_rows
+def rows_in_place(
+    z: Tensor,
+    known: Known,
+    objective: Objective,
+    hard_weight: float = 0.0,
+    check: bool | None = None,
+    *,
+    weights: Tensor | None = None,
+    softcap: float | None = None,
+    first: int = 0,
+) -> Tensor:
+    """Loss of every row, times its weight; the logits become its slopes in them, or in those before their cap."""
+    tokens, t, y = known.tokens, known.t, known.labels
+    at_label = z.gather(-1, y[:, None])[:, 0] if y is not None and hard_weight else None
+    apart = set_apart(z, tokens if known.shares is None else tokens[:, :0], t, hot=bool(hard_weight))
+    top = apart.top
+    if should_check(check, z):
+        require_rows(top, "student", numbers=np.arange(first, first + len(z)))
+    if known.coarse is not None:
+        near = apart.near
+        tail = t * apart.log_rest_below(top, t)
+        found = objective.rows(torch.cat([near - top[:, None], tail[:, None]], -1), known.coarse, t, t, None, False)
+        value, factor, slope = found.value, found.student[:, -1], found.student[:, :-1]
+    else:
+        assert known.shares is not None
+        near = z.gather(-1, torch.where(tokens < z.shape[-1], tokens, 0))
+        log_q = (near - apart.high[:, None]) / t[:, None] - apart.log_rest.to(z.dtype)[:, None]
+        scale = objective.factor(t, t)[0]
+        value = -scale * torch.where(known.shares > 0, known.shares * log_q, 0.0).sum(-1)
+        factor = known.shares.sum(-1) * scale / t
+        slope = -known.shares * (scale / t)[:, None]
+    w = torch.ones_like(t) if weights is None else weights
+    soft, hard = (1 - hard_weight) * w, hard_weight * w
+    log_all = torch.zeros_like(t)
+    value, slope = soft * value, soft[:, None] * slope
+    if at_label is not None:
+        log_all = torch.where(apart.high > -math.inf, apart.high + apart.log_rest_one.to(z.dtype), -math.inf)
+        if known.coarse is not None:
+            log_all = torch.logaddexp(log_all, near.logsumexp(-1))
+            slope = slope + hard[:, None] * (near - log_all[:, None]).exp()
+        value = value + hard * (log_all - at_label)
+    spread(z, t, apart, soft * factor, log_all, hard, softcap)
+    _add(z, tokens, slope if softcap is None else slope * (1 - (near / softcap) ** 2))
+    if at_label is not None:
+        assert y is not None
+        missed = hard if softcap is None else hard * (1 - (at_label / softcap) ** 2)
+        z.scatter_add_(-1, y[:, None], -missed[:, None])
+    return value
 
 
-def coarse_rows(
-    student: Tensor, tokens: Tensor, known: Tensor, t: Tensor, objective: Objective, check: bool
-) -> tuple[Tensor, Tensor]:
-    """Between laws of k tokens and the rest: loss of every row, and its slope in the student's logits."""
-    near, log_rest, within = lumped(widened(student, tokens), tokens, t, check)
-    coarse = torch.cat([near, (t * log_rest)[:, None]], -1)
-    found = objective.rows(coarse, known, t, t, None, False)
-    slope = within.mul_(found.student[:, -1:]).scatter_(-1, tokens, found.student[:, :-1])
-    return found.value, slope[:, : student.shape[-1]]
+def _add(z: Tensor, tokens: Tensor, slope: Tensor) -> None:
+    """To what stands there, 0 for states that are set apart; tokens that the student lacks are left out."""
+    there = tokens < z.shape[-1]
+    z.scatter_add_(-1, torch.where(there, tokens, 0), torch.where(there, slope, 0.0))
 
 
-def drawn_rows(
-    student: Tensor, tokens: Tensor, shares: Tensor, t: Tensor, objective: Objective, check: bool
-) -> tuple[Tensor, Tensor]:
-    """Cross-entropy with the shares that draws have: loss of every row, and its slope in the student's logits."""
-    log_q = softmax(widened(student, tokens), t, logarithm=True, check=check)
-    factor = objective.factor(t, t)[0]
-    value = -factor * torch.where(shares > 0, shares * log_q.gather(-1, tokens), 0.0).sum(-1)
-    slope = log_q.exp_().mul_(shares.sum(-1, keepdim=True)).scatter_add_(-1, tokens, -shares)
-    return value, slope.mul_((factor / t)[:, None])[:, : student.shape[-1]]
-
-
-def widened(student: Tensor, tokens: Tensor) -> Tensor:
-    """The student's logits, with -inf for tokens that it lacks."""
-    lacking = int(tokens.max()) + 1 - student.shape[-1] if tokens.numel() else 0
-    return torch.nn.functional.pad(student, (0, lacking), value=-math.inf) if lacking > 0 else student
+def known_of(
+    teacher: SparseTeacher | SampledTeacher, t: Tensor, states: int
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The tokens, and what is known of them; those that a student of so many states lacks are forbidden."""
+    tokens = teacher.tokens.to(t.device)
+    lacking = tokens >= states
+    if isinstance(teacher, SampledTeacher):
+        return tokens, None, teacher.shares.to(t).masked_fill(lacking, 0.0)
+    coarse = teacher.coarse_logits(t)
+    coarse[:, :-1].masked_fill_(lacking, -math.inf)
+    return tokens, coarse, None
 
 
 def stored_temperature(t: Tensor, teacher: SparseTeacher | SampledTeacher) -> Tensor:
