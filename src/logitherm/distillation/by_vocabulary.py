@@ -37,11 +37,8 @@ def summed(rows: Rows, plan: Plan, needs: list[bool]) -> tuple[Tensor, Slopes]:
     """The loss, and its slopes in hidden states, weight and bias where they are needed."""
     kind, states, n = rows.weights.dtype, plan.states, len(rows.weights)
     student, teacher = cut(plan.student, states), cut(plan.teacher, states)
-    slopes = empty_slopes(rows.student, plan.student, kind, needs)
-    if needs[0]:
-        slopes[0] = torch.zeros(rows.student.shape, dtype=kind)  # every block adds to it
-    if needs[1] and n <= ROWS:
-        slopes[1] = torch.zeros_like(plan.student.weight)  # every value is written once
+    once = plan.student.weight.dtype if n <= ROWS else kind  # every value of the weight's slope is written once
+    slopes = empty_slopes(rows.student, plan.student, needs, (kind, once, kind))
     width = max(FEWEST_STATES, BLOCK_BYTES // (2 * min(n, ROWS) * rows.weights.element_size()))
     z_s, z_t = (linear.scratch(rows.weights[:, None], min(n, ROWS), width) for _ in range(2))
     value = np.zeros(n)

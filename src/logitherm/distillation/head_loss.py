@@ -72,7 +72,7 @@ def by_rows(
     student = cut(head, states)
     size = rows_of_a_block(states, sides, like)
     out = linear.scratch(like[:, None], size, states)
-    slopes = empty_slopes(hidden, head, kind, needs)
+    slopes = empty_slopes(hidden, head, needs, (hidden.dtype, kind, kind))
     weight = student.weight.to(kind)
     total = torch.zeros((), dtype=torch.float64, device=hidden.device)
     for part in blocks(len(hidden), size):
@@ -97,13 +97,13 @@ def tiles(z: Tensor) -> list[slice]:
     return list(blocks(len(z), max(1, TILE_VALUES // z.shape[1]) if z.device.type == "cpu" else len(z)))
 
 
-def empty_slopes(hidden: Tensor, head: Head, kind: torch.dtype, needs: list[bool]) -> Slopes:
-    """Room for the slopes in hidden states, weight and bias, the last two to be added to in full precision."""
-
-    def room(value: Tensor | None, need: bool, dtype: torch.dtype) -> Tensor | None:
-        return torch.zeros(value.shape, dtype=dtype, device=value.device) if need and value is not None else None
-
-    return [room(hidden, needs[0], hidden.dtype), room(head.weight, needs[1], kind), room(head.bias, needs[2], kind)]
+def empty_slopes(hidden: Tensor, head: Head, needs: list[bool], dtypes: tuple[torch.dtype, ...]) -> Slopes:
+    """Room for the slopes in hidden states, weight and bias; what is added to often has the full precision."""
+    values = zip((hidden, head.weight, head.bias), needs, dtypes)
+    return [
+        torch.zeros(value.shape, dtype=dtype, device=value.device) if need and value is not None else None
+        for value, need, dtype in values
+    ]
 
 
 def in_dtypes(slopes: Slopes, hidden: Tensor, head: Head) -> Slopes:
