@@ -298,6 +298,26 @@ def test_a_set_point_is_held_by_the_teacher():
     assert torch.allclose(hers, distillation_loss(student, teacher, temperature=1.0, teacher_temperature=t))
 
 
+@pytest.mark.parametrize("hard_weight", [0.0, 0.3])
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl"])
+def test_the_kernel_is_exact_and_runs(divergence, hard_weight, ran):
+    """float32 against float64 without it, 2e-6 of the largest slope; strided logits, rows that do not count."""
+    options = {"temperature": torch.linspace(0.5, 4, 40), "divergence": divergence}
+    if hard_weight:
+        labels = torch.arange(40) % 7
+        labels[3] = -100
+        options |= {"labels": labels, "hard_weight": hard_weight}
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        student, teacher = (z.float().to(dtype)[:, ::2].requires_grad_() for z in pair(40, 2000))
+        mine = dtype == torch.float32
+        loss = distillation_loss(student, teacher.detach() if mine else teacher, **options)
+        assert ran("divergence") == mine
+        found.append((loss.item(), torch.autograd.grad(loss, student)[0].double()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    assert (found[0][1] - found[1][1]).abs().max() <= 2e-6 * found[1][1].abs().max()
+
+
 def test_a_teacher_as_uncertain_as_the_student():
     student, teacher = pair()
     matched = SetPoint(entropy=entropy_of(student.detach()))

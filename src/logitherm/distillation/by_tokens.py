@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from logitherm._array import as_temperature
-from logitherm.distillation.head_loss import Slopes, by_rows, cut, mixed_with_labels, rows_of_a_block, tiles
-from logitherm.distillation.loss import require_sound, require_temperatures
+from logitherm.distillation.head_loss import Slopes, by_rows, cut, rows_of_a_block, tiles
+from logitherm.distillation.loss import mixed_with_labels, require_sound, require_temperatures
 from logitherm.distillation.objective import Objective
 from logitherm.kernels import linear
 from logitherm.kernels.divergence import KINDS, Loss, whole
@@ -59,18 +58,7 @@ class Plan(NamedTuple):
 
     def loss(self, rows: Rows, t_s: Tensor, t_t: Tensor) -> Loss:
         """What the kernels are to find for these rows."""
-        t_s, t_t, w = (value.detach().double() for value in (t_s, t_t, rows.weights))
-        factor = self.objective.factor(t_s, t_t)[0] * w * (1 - self.hard_weight)
-        labels = torch.zeros(len(w), dtype=torch.int64) if rows.labels is None else rows.labels
-        return Loss(
-            self.objective.divergence,
-            t_s.numpy(),
-            t_t.numpy(),
-            factor.numpy(),
-            labels.numpy(),
-            (self.hard_weight * w).numpy(),
-            self.student.softcap or math.inf,
-        )
+        return self.objective.on_cpu(t_s, t_t, rows.weights, rows.labels, self.hard_weight, self.student.softcap)
 
 
 def summed(rows: Rows, plan: Plan, needs: list[bool]) -> tuple[Tensor, Slopes]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from logitherm._array import as_temperature, describe
 from logitherm.distillation.loss import require_temperatures
-from logitherm.kernels import linear, softmax
+from logitherm.kernels import linear
 from logitherm.kernels.linear import Head, blocks
 
 BLOCK_BYTES = 64 << 20  # of the logits of a block, of all sides together
@@ -113,15 +113,6 @@ def in_dtypes(slopes: Slopes, hidden: Tensor, head: Head) -> Slopes:
 
 def cut(head: Head, states: int) -> Head:
     return Head(head.weight[:states], None if head.bias is None else head.bias[:states], head.softcap)
-
-
-def mixed_with_labels(value: Tensor, slope: Tensor, z: Tensor, labels: Tensor, hard_weight: float) -> Tensor:
-    """Rows mixed with -log softmax(z) at their labels, at T = 1; `slope` becomes that of the mixture."""
-    log_p = softmax(z, torch.ones_like(z[:, 0]), logarithm=True, check=False)
-    hit = log_p.gather(-1, labels[:, None])
-    slope.mul_(1 - hard_weight).add_(log_p.exp_(), alpha=hard_weight)
-    slope.scatter_add_(-1, labels[:, None], torch.full_like(hit, -hard_weight))
-    return (1 - hard_weight) * value - hard_weight * hit[:, 0]
 
 
 def as_head(given: Any, softcap: float | None, hidden: Any, side: str) -> Head:

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from logitherm._array import as_logits, as_temperature, describe, require_rows, should_check
+from logitherm._array import as_logits, as_temperature, describe, is_traced, require_rows, should_check
 from logitherm.distillation.objective import Objective
+from logitherm.kernels import divergence as divergence_kernels
 from logitherm.kernels import softmax
+from logitherm.kernels.values import SMALLEST
 
 REDUCTIONS = ("mean", "sum", "none")
 PADDING = 1024  # states by which two vocabularies of one tokenizer differ at most: engines pad to powers of two
@@ -135,8 +137,9 @@ def distillation_loss(
         y = None if y is None else y[keep]
     for name, z in (("student", flat[0]), ("teacher", flat[1])):
         require_sound(z, name, check, keep)
-    rows = _Rows.apply(*flat, y, objective)
-    if hard_weight:
+    hard = 0.0 if standardize else hard_weight  # the labels' part sees the logits as they are
+    rows = (_FastRows if _fast(objective, *flat) else _Rows).apply(*flat, y, objective, hard)
+    if hard_weight > hard:
         assert y is not None
         z = z_s.reshape(-1, states)
         rows = with_labels(rows, z if keep is None else z[keep], y, hard_weight, check)
@@ -147,11 +150,15 @@ class _Rows(torch.autograd.Function):
     """Loss of every row. The slopes are found with the values, and kept in their place."""
 
     @staticmethod
-    def forward(ctx, student, teacher, t_s, t_t, labels, objective):  # type: ignore[override]
+    def forward(ctx, student, teacher, t_s, t_t, labels, objective, hard_weight):  # type: ignore[override]
         both = ctx.needs_input_grad[1] or ctx.needs_input_grad[3]
         found = objective.rows(student, teacher, t_s, t_t, labels, both)
-        ctx.save_for_backward(found.student, found.teacher, found.temperature, found.teacher_temperature)
-        return found.value
+        value, slope, soft = found.value, found.student, 1 - hard_weight
+        if hard_weight:
+            value = mixed_with_labels(value, slope, student, labels, hard_weight)
+        others = (found.teacher, found.temperature, found.teacher_temperature)
+        ctx.save_for_backward(slope, *(None if other is None else soft * other for other in others))
+        return value
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -165,7 +172,36 @@ class _Rows(torch.autograd.Function):
             grad * t_t if needs[3] else None,
             None,
             None,
+            None,
         )
+
+
+class _FastRows(torch.autograd.Function):
+    """The same by the CPU kernel, which takes one copy of the student's logits and leaves the slopes in its place."""
+
+    @staticmethod
+    def forward(ctx, student, teacher, t_s, t_t, labels, objective, hard_weight):  # type: ignore[override]
+        slope = student.clone(memory_format=torch.contiguous_format)
+        loss = objective.on_cpu(t_s, t_t, labels=labels, hard_weight=hard_weight)
+        slopes = ctx.needs_input_grad[0]
+        value = divergence_kernels.whole(loss, slope.numpy(), teacher.contiguous().numpy(), slopes=slopes)
+        if slopes:
+            ctx.save_for_backward(slope)
+        return torch.from_numpy(value).to(student.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):  # type: ignore[override]
+        (slope,) = ctx.saved_tensors
+        return grad[:, None] * slope, None, None, None, None, None, None
+
+
+def _fast(objective: Objective, student: Tensor, *others: Tensor) -> bool:
+    """Whether the CPU kernel can do it, and it is worth loading; it has derivatives in the student alone."""
+    learned = torch.is_grad_enabled() and any(value.requires_grad for value in others)
+    on_cpu = student.device.type == "cpu" and not is_traced(student)
+    known = objective.divergence in divergence_kernels.KINDS
+    return known and on_cpu and not learned and student.numel() >= SMALLEST
 
 
 def standardized(z: Tensor) -> Tensor:
@@ -272,6 +308,15 @@ def kept_rows(weights: Tensor | None) -> Tensor | None:
 def require_reduction(reduction: str) -> None:
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction: must be one of {', '.join(REDUCTIONS)}; got {reduction!r}; choose one")
+
+
+def mixed_with_labels(value: Tensor, slope: Tensor, z: Tensor, labels: Tensor, hard_weight: float) -> Tensor:
+    """Rows mixed with -log softmax(z) at their labels, at T = 1; `slope` becomes that of the mixture."""
+    log_p = softmax(z, torch.ones_like(z[:, 0]), logarithm=True, check=False)
+    hit = log_p.gather(-1, labels[:, None])
+    slope.mul_(1 - hard_weight).add_(log_p.exp_(), alpha=hard_weight)
+    slope.scatter_add_(-1, labels[:, None], torch.full_like(hit, -hard_weight))
+    return (1 - hard_weight) * value - hard_weight * hit[:, 0]
 
 
 def with_labels(rows: Tensor, z: Tensor, labels: Tensor, hard_weight: float, check: bool | None) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from logitherm.kernels import softmax
 from logitherm.kernels import torch_divergences as divergences
+from logitherm.kernels.divergence import Loss
 from logitherm.kernels.torch_divergences import MIXED, NAMES, Slopes, logits_slope
 
 SCALES = ("T2", "none", "limit")
@@ -83,6 +84,23 @@ class Objective:
             by_t -= factor * _dot(slope_t, teacher) / t_t
             slope_t = factor[:, None] * slope_t
         return Rows(factor * found.value, factor[:, None] * slope_s, slope_t, by_s, by_t)
+
+    def on_cpu(
+        self,
+        t_s: Tensor,
+        t_t: Tensor,
+        weights: Tensor | None = None,
+        labels: Tensor | None = None,
+        hard_weight: float = 0.0,
+        softcap: float | None = None,
+    ) -> Loss:
+        """The weighted loss of rows as the CPU kernels have it, for the divergences that they know."""
+        t_s, t_t = t_s.detach().double(), t_t.detach().double()
+        w = torch.ones_like(t_s) if weights is None else weights.double()
+        y = torch.zeros(len(w), dtype=torch.int64) if labels is None else labels
+        factor = self.factor(t_s, t_t)[0] * w * (1 - hard_weight)
+        arrays = (value.numpy() for value in (t_s, t_t, factor, y, hard_weight * w))
+        return Loss(self.divergence, *arrays, softcap or math.inf)  # type: ignore[call-arg, arg-type]
 
     def _slopes(self, log_p: Tensor, log_q: Tensor, labels: Tensor | None) -> Slopes:
         if self.divergence == "dkd":
