@@ -54,7 +54,9 @@ def main() -> None:
         for _ in range(options.rounds):
             for name in names:
                 found[name].append(in_a_process(case, name, options.threads))
-        entries = {name: {key: statistics.median(r[key] for r in runs) for key in runs[0]} for name, runs in found.items()}
+        entries = {
+            name: {key: statistics.median(r[key] for r in runs) for key in runs[0]} for name, runs in found.items()
+        }
         results["cases"][case] = {**CASES[case], "entries": entries}
         for name, entry in entries.items():
             print(f"{case:6} {name:26} {entry['seconds']:7.2f} s {entry['extra_mb']:8.0f} MB  {entry['error']:.0e}")
@@ -188,7 +190,9 @@ def stored(large: Any, heavy: Any) -> Callable[..., Any]:
 
     from logitherm.distillation import SparseTeacher, linear_sparse_distillation_loss
 
-    known = [SparseTeacher.from_logits(part @ heavy.T, k=STORED, temperatures=(TEMPERATURE,)) for part in large.split(256)]
+    known = [
+        SparseTeacher.from_logits(part @ heavy.T, k=STORED, temperatures=(TEMPERATURE,)) for part in large.split(256)
+    ]
     tokens, logits, rest = (torch.cat([getattr(k, name) for k in known]) for name in ("tokens", "logits", "log_rest"))
 
     def loss(hidden: Any, weight: Any, rows: slice) -> Any:

@@ -1,5 +1,5 @@
-"""Write the README's tables from the results of benchmarks/fit.py, methods.py, method_speed.py, sampling.py and
-contrastive.py.
+"""Write the README's tables from the results of benchmarks/fit.py, methods.py, method_speed.py, sampling.py,
+distillation.py and contrastive.py.
 
 python benchmarks/table.py [--check]
 """
@@ -175,6 +175,42 @@ def contrastive(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def distillation(results: dict[str, Any]) -> str:
+    """Time, ratio to the bare products, memory and error of every loss of a head, and the state of a head."""
+    names = {"small": "32 000 words", "large": "128 256 words", "half": "the same in bfloat16"}
+    cases = {title: results["cases"][case] for case, title in names.items()}
+    lines = [
+        "| forward KL of two heads, with gradients | "
+        + " | ".join(f"{title}: time | × products | memory" for title in cases)
+        + " |",
+        "|---|" + "---:|---:|---:|" * len(cases),
+    ]
+    for name in dict.fromkeys(name for case in cases.values() for name in case["entries"]):
+        cells = []
+        for case in cases.values():
+            if name not in case["entries"]:
+                cells.append(" | | ")
+                continue
+            entry, least = case["entries"][name], case["entries"]["products"]["seconds"]
+            memory = "" if name == "products" else megabytes(entry["extra_mb"])
+            cells.append(f"{duration(entry['seconds'])} | {entry['seconds'] / least:.3g} | {memory}")
+        label = f"**{name}**" if name == "logitherm" else name
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    state = results["cases"]["state"]
+    ours, least = (state["entries"][name] for name in ("logitherm", "products"))
+    shapes = ", ".join(f"{case['rows']} × {case['width']} × {case['states']}" for case in cases.values())
+    lines += [
+        "",
+        f"Tokens × width × words {shapes}, T = {results['temperature']:g}; medians of {results['rounds']} rounds on "
+        f"{results['threads']} threads. Memory is that beyond inputs and returned gradients, products are bare matrix "
+        "products for both sides' logits and two gradients, in blocks of 256 tokens. `linear_state` of "
+        f"{state['rows']} × {state['width']} × {state['states']}: {duration(ours['seconds'])}, "
+        f"{ours['seconds'] / least['seconds']:.3g} × its bare products, {megabytes(ours['extra_mb'])}; the logits would "
+        f"be {megabytes(state['rows'] * state['states'] * 4 / 2**20)}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def megabytes(size: float) -> str:
     return f"{size:.0f} MB" if size < 1000 else f"{size / 1024:.3g} GB"
 
@@ -201,6 +237,7 @@ TABLES = {
     "methods": ("methods.json", methods),
     "method speed": ("method_speed.json", speeds),
     "sampling": ("sampling.json", sampling),
+    "distillation": ("distillation.json", distillation),
     "contrastive": ("contrastive.json", contrastive),
 }
 

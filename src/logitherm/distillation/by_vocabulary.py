@@ -21,7 +21,7 @@ from logitherm.kernels.linear import blocks
 
 ROWS = 4096  # at a time
 FEWEST_STATES = 512  # of a block
-ENOUGH_ROWS = 48  # of whole rows in a block: with fewer, adding to the weight's slope takes longer than the products
+ENOUGH_ROWS = 80  # of whole rows in a block: with fewer, adding to the weight's slope takes longer than the products
 
 
 def serves(rows: Rows, plan: Plan, needs: list[bool]) -> bool:

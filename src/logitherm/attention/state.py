@@ -1,0 +1,261 @@
+"""How sharp attention is: the state of every row of scores, without the matrix of scores."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from logitherm._array import Array, as_array, as_logits, as_temperature, describe, dtype_name, like, namespace, to_numpy
+from logitherm.kernels import attention, reference
+from logitherm.kernels.attention import Block
+from logitherm.kernels.reference import Moments
+
+
+@dataclass(frozen=True)
+class AttentionState:
+    """What is to be known of every row of attention weights p = softmax(x), x = scores / T: (..., heads, queries).
+
+    Attributes
+    ----------
+    log_partition : array
+        log Z = logsumexp(x).
+    mean_score : array
+        sum p x.
+    entropy : array
+        In nats: log Z - mean score.
+    top_probability, heat_capacity : array or None
+        max p, and the variance of x, which is dS / d ln T; None where the route does not give them.
+    """
+
+    log_partition: Array
+    mean_score: Array
+    entropy: Array
+    top_probability: Array | None
+    heat_capacity: Array | None
+
+    @property
+    def support(self) -> Array:
+        """e^S, over how many keys the weight is spread."""
+        return namespace(self.entropy).exp(self.entropy)
+
+
+def attention_state(
+    q: Array,
+    k: Array,
+    *,
+    temperature: Any = None,
+    mask: Array | None = None,
+    causal: bool = False,
+    softcap: float | None = None,
+    bias: Array | None = None,
+    window: int | None = None,
+    sink: Array | None = None,
+    method: str = "auto",
+    empty: str = "raise",
+) -> AttentionState:
+    """The state of softmax(q k^T / T) for every head and query, of whose scores no more than a block is ever there.
+
+    The weights are softmax(x) with x = cap(q k^T / T) + bias over the keys that a query sees, and the sink. Nothing is
+    learned through it.
+
+    Parameters
+    ----------
+    q : floating array, shape (batch, heads, queries, width), (heads, queries, width) or (queries, width)
+    k : the same with keys for queries
+        With fewer heads every one serves several of the queries' in a row (grouped-query attention).
+    temperature : float or array that broadcasts against (batch, heads, queries), optional
+        0 < T < inf; default sqrt(width), as everywhere.
+    mask : boolean array that broadcasts against (batch, heads, queries, keys), optional
+        Which keys a query sees, as in PyTorch: True where it does.
+    causal : bool
+        Whether a query sees no key after it. The last query is at the last key, so that of a cache works.
+    softcap : float, optional
+        cap(x) = softcap tanh(x / softcap).
+    bias : floating array that broadcasts like `mask`, optional
+        Added to scores over T: it is not tempered. -inf hides a key.
+    window : int, optional
+        A query sees keys that are fewer than so many places away.
+    sink : array that broadcasts against (batch, heads, queries), optional
+        One more score, of no key, that takes its share of the weight; as in gpt-oss, (heads, 1) there.
+    method : "auto", "online" or "fused"
+        "online" goes through blocks of scores: all quantities, within 2e-6 of float64 in float32. "fused" asks a fused
+        attention kernel for log Z and for the mean key, by passing the keys as values, so sum p x = q sum(p k) / T: no
+        more than log Z, mean score and entropy, as a difference of large numbers, within 1e-4 in float32 for scores up
+        to 32 standard deviations wide; with `causal` and T alone. "auto" is "online".
+    empty : "raise" or "nan"
+        What becomes of queries that see no key.
+
+    Returns
+    -------
+    AttentionState
+        Arrays (batch, heads, queries) of the kind and compute dtype of `q`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Shapes that do not fit; scores with NaN or +inf; queries that see no key, by batch, head and query.
+
+    References
+    ----------
+    Milakov and Gimelshein (2018), Online normalizer calculation for softmax, for running sums; the mean and the
+    variance are merged as in Chan, Golub and LeVeque (1983).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from logitherm.attention import attention_state
+    >>> rng = np.random.default_rng(0)
+    >>> q, k = rng.normal(size=(2, 4, 8, 16)), rng.normal(size=(2, 2, 8, 16))    # 4 heads, keys of 2
+    >>> state = attention_state(q, k, causal=True)
+    >>> state.support[0, 0].round(2).tolist()    # the first query sees one key
+    [1.0, 1.97, 2.43, 2.76, 4.35, 5.14, 6.55, 6.5]
+    """
+    q, k = _as_heads(q, "q"), _as_heads(k, "k")
+    lead = tuple(q.shape[:-2])
+    _require_fit(q, k, causal)
+    if softcap is not None and not 0 < softcap < math.inf:
+        raise ValueError(f"softcap: must be finite and positive; got {softcap}; None is without")
+    if window is not None and window < 1:
+        raise ValueError(f"window: must be at least 1; got {window}; None is without")
+    if method not in ("auto", "online", "fused") or empty not in ("raise", "nan"):
+        raise ValueError(
+            f"method, empty: must be auto, online or fused, and raise or nan; got {method!r}, {empty!r}; choose one"
+        )
+    xp = namespace(q)
+    t = math.sqrt(q.shape[-1]) if temperature is None else temperature
+    t = as_temperature(t, xp.broadcast_to(q[..., :1], (*q.shape[:-1], 1)))
+    if not bool(xp.all((t > 0) & (t < math.inf))):
+        raise ValueError(f"temperature: must be positive and finite for attention; got {describe(temperature)}")
+    q, k, t = (xp.reshape(value, (-1, *value.shape[len(lead) - 1 :])) for value in (q, k, t))
+    batch, heads, queries, _ = q.shape
+    key_heads, keys = k.shape[1:3]
+    if method == "fused":
+        from logitherm.attention.fused import fused_state
+
+        return fused_state(q, k, t, causal, lead, plain=all(x is None for x in (mask, softcap, bias, window, sink)))
+    shape = (batch, heads, queries, keys)
+    seen = None if mask is None else _as_pairs(mask, "mask", q, lead, shape)
+    added = None if bias is None else _as_pairs(bias, "bias", q, lead, shape)
+    start, stop = _ranges(queries, keys, causal, window)
+
+    def finish(x: Array, block: Block) -> Array:
+        if softcap is not None:
+            x /= softcap
+            xp.tanh(x, out=x)
+            x *= softcap
+        one, head = np.divmod(np.arange(block.heads.start, block.heads.stop), heads)
+        if added is not None:
+            x += xp.asarray(added[one, head, block.queries, block.keys], dtype=x.dtype)
+        if seen is not None:
+            x[~seen[one, head, block.queries, block.keys]] = -math.inf
+        return x
+
+    m = attention.moments(
+        xp.reshape(q / t[..., None], (batch * heads, queries, -1)),
+        xp.reshape(k, (batch * key_heads, keys, -1)),
+        np.arange(batch * heads) // (heads // key_heads),
+        np.broadcast_to(start, (batch * heads, queries)),
+        np.broadcast_to(stop, (batch * heads, queries)),
+        finish if softcap is not None or seen is not None or added is not None else None,
+    )
+    if sink is not None:
+        m = _with_sink(m, sink, (batch, heads, queries))
+    return _state(m, (*lead, queries), q, empty)
+
+
+def _as_heads(x: Any, name: str) -> Array:
+    x = as_logits(x, name=name)
+    if not 2 <= x.ndim <= 4 or 0 in x.shape:
+        raise ValueError(
+            f"{name}: must be (batch, heads, rows, width), or without the first of these; got {describe(x)}"
+        )
+    return x[None] if x.ndim == 2 else x
+
+
+def _require_fit(q: Array, k: Array, causal: bool) -> None:
+    if namespace(q) is not namespace(k) or q.dtype != k.dtype:
+        raise TypeError(f"k: must be of the library and dtype of q, {dtype_name(q)}; got {describe(k)}; convert it")
+    if q.ndim != k.ndim or q.shape[:-3] != k.shape[:-3] or q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"k: must have the batch and width of q, {describe(q)}; got {describe(k)}; mend it")
+    if q.shape[-3] % k.shape[-3]:
+        raise ValueError(
+            f"k: must have as many heads as q, {q.shape[-3]}, or a divisor of that; got {k.shape[-3]}; mend it"
+        )
+    if causal and q.shape[-2] > k.shape[-2]:
+        raise ValueError(
+            f"causal: must have at least as many keys as queries; got {q.shape[-2]} queries and {k.shape[-2]} keys, of "
+            "which the first queries would see none; pass the keys of the cache too"
+        )
+
+
+def _as_pairs(x: Any, name: str, q: Array, lead: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """A mask or bias for every pair, as a view (batch, heads, queries, keys)."""
+    x = as_array(x, name)
+    kind = dtype_name(x)
+    if name == "mask" and kind != "bool":
+        raise TypeError(f"mask: must be boolean, True for keys that are seen; got {describe(x)}; numbers are a bias")
+    if name == "bias" and kind == "bool":
+        raise TypeError(f"bias: must be floating point; got {describe(x)}; booleans are a mask")
+    xp = namespace(q)
+    if namespace(x) is not xp:
+        x = like(to_numpy(x), q)
+    try:
+        return xp.reshape(xp.broadcast_to(x, (*lead, *shape[2:])), shape)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name}: must broadcast against (batch, heads, queries, keys) = {(*lead, *shape[2:])}; got {describe(x)}"
+        ) from error
+
+
+def _ranges(queries: int, keys: int, causal: bool, window: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The first key that each query sees, and the first after it that it does not."""
+    place = np.arange(queries) + (keys - queries if causal or window is not None else 0)
+    start = np.zeros(queries, dtype=np.int64) if window is None else np.clip(place - window + 1, 0, keys)
+    stop = np.full(queries, keys) if window is None else np.clip(place + window, 0, keys)
+    return start, np.minimum(stop, place + 1) if causal else stop
+
+
+def _with_sink(m: Moments, sink: Any, shape: tuple[int, ...]) -> Moments:
+    """With one more state, of this score."""
+    value = np.asarray(to_numpy(as_array(sink, "sink")), dtype=np.float64)
+    try:
+        value = np.broadcast_to(value, shape).reshape(m.top.shape)
+    except ValueError as error:
+        raise ValueError(
+            f"sink: must broadcast against (batch, heads, queries) = {shape}; got {describe(sink)}; (heads, 1), say"
+        ) from error
+    nothing = np.zeros_like(value)
+    return reference.merge(m, Moments(value, nothing, nothing, nothing, nothing), np.ones_like(value))
+
+
+def _state(m: Moments, shape: tuple[int, ...], q: Array, empty: str) -> AttentionState:
+    top = m.top.reshape(shape)
+    bad = ~np.isfinite(top)
+    if empty == "nan":
+        bad &= top != -math.inf
+    if bad.any():
+        place = tuple(int(i) for i in np.argwhere(bad)[0])
+        value = top[place]
+        what = "NaN" if math.isnan(value) else "+inf" if value > 0 else "no key that it sees"
+        raise ValueError(
+            f"q, k: every query must see a key, with finite scores; query {place} of {shape} has {what}; mend it"
+            + ('; empty="nan" lets those of padding pass' if value == -math.inf else "")
+        )
+    one = np.ones_like(m.top)
+    found = {
+        "log_partition": reference.log_partition(m, one),
+        "mean_score": -reference.mean_energy(m, one),
+        "entropy": reference.entropy(m, one),
+        "top_probability": reference.top_probability(m, one),
+        "heat_capacity": reference.heat_capacity(m, one),
+    }
+    kind = dtype_name(q)
+    return AttentionState(
+        **{
+            name: like(np.where(np.isfinite(m.top), value, math.nan).reshape(shape).astype(kind), q)
+            for name, value in found.items()
+        }
+    )
