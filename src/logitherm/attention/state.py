@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from logitherm._array import Array, as_array, as_logits, as_temperature, describe, dtype_name, like, namespace, to_numpy
+from logitherm._array import (
+    HALF_TYPES,
+    Array,
+    as_array,
+    as_logits,
+    as_temperature,
+    describe,
+    dtype_name,
+    is_torch,
+    like,
+    namespace,
+    to_numpy,
+)
 from logitherm.kernels import attention, reference
 from logitherm.kernels.attention import Block
 from logitherm.kernels.reference import Moments
@@ -53,7 +66,7 @@ def attention_state(
     bias: Array | None = None,
     window: int | None = None,
     sink: Array | None = None,
-    method: str = "auto",
+    method: str | Callable[..., Any] = "auto",
     empty: str = "raise",
 ) -> AttentionState:
     """The state of softmax(q k^T / T) for every head and query, of whose scores no more than a block is ever there.
@@ -80,11 +93,13 @@ def attention_state(
         A query sees keys that are fewer than so many places away.
     sink : array that broadcasts against (batch, heads, queries), optional
         One more score, of no key, that takes its share of the weight; as in gpt-oss, (heads, 1) there.
-    method : "auto", "online" or "fused"
-        "online" goes through blocks of scores: all quantities, within 2e-6 of float64 in float32. "fused" asks a fused
-        attention kernel for log Z and for the mean key, by passing the keys as values, so sum p x = q sum(p k) / T: no
-        more than log Z, mean score and entropy, as a difference of large numbers, within 1e-4 in float32 for scores up
-        to 32 standard deviations wide; with `causal` and T alone. "auto" is "online".
+    method : "auto", "online", "fused" or callable
+        "online" goes through blocks of scores: all quantities, within 2e-6 of float64 in float32. "fused" asks
+        PyTorch's fused kernel for log Z and for the mean key, by passing the keys as values: sum p x = q sum(p k) / T.
+        That is log Z, mean score and entropy and no more, the last a difference of large numbers: within 1e-4 in
+        float32 where scores spread by 32. It knows T and `causal` alone. A callable is another such kernel: (q, k, v,
+        causal) -> (softmax(q k^T) v, log Z), for heads of equal number; its log Z is tried on a few rows first. "auto"
+        is "fused" for float32 and float64 on other devices than the CPU where that serves, else "online".
     empty : "raise" or "nan"
         What becomes of queries that see no key.
 
@@ -111,8 +126,9 @@ def attention_state(
     >>> q, k = rng.normal(size=(2, 4, 8, 16)), rng.normal(size=(2, 2, 8, 16))    # 4 heads, keys of 2
     >>> state = attention_state(q, k, causal=True)
     >>> state.support[0, 0].round(2).tolist()    # the first query sees one key
-    [1.0, 1.97, 2.43, 2.76, 4.35, 5.14, 6.55, 6.5]
+    [1.0, 1.98, 2.13, 3.11, 3.97, 4.28, 3.81, 6.05]
     """
+    given = q
     q, k = _as_heads(q, "q"), _as_heads(k, "k")
     lead = tuple(q.shape[:-2])
     _require_fit(q, k, causal)
@@ -120,10 +136,8 @@ def attention_state(
         raise ValueError(f"softcap: must be finite and positive; got {softcap}; None is without")
     if window is not None and window < 1:
         raise ValueError(f"window: must be at least 1; got {window}; None is without")
-    if method not in ("auto", "online", "fused") or empty not in ("raise", "nan"):
-        raise ValueError(
-            f"method, empty: must be auto, online or fused, and raise or nan; got {method!r}, {empty!r}; choose one"
-        )
+    if empty not in ("raise", "nan"):
+        raise ValueError(f"empty: must be raise or nan; got {empty!r}; choose one")
     xp = namespace(q)
     t = math.sqrt(q.shape[-1]) if temperature is None else temperature
     t = as_temperature(t, xp.broadcast_to(q[..., :1], (*q.shape[:-1], 1)))
@@ -132,10 +146,10 @@ def attention_state(
     q, k, t = (xp.reshape(value, (-1, *value.shape[len(lead) - 1 :])) for value in (q, k, t))
     batch, heads, queries, _ = q.shape
     key_heads, keys = k.shape[1:3]
-    if method == "fused":
-        from logitherm.attention.fused import fused_state
-
-        return fused_state(q, k, t, causal, lead, plain=all(x is None for x in (mask, softcap, bias, window, sink)))
+    plain = mask is None and softcap is None and bias is None and window is None and sink is None
+    plain = plain and (not causal or queries == keys)
+    if _fused(method, q, given, plain):
+        return _by_kernel(method, q / t[..., None], k, causal, (*lead, queries))
     shape = (batch, heads, queries, keys)
     seen = None if mask is None else _as_pairs(mask, "mask", q, lead, shape)
     added = None if bias is None else _as_pairs(bias, "bias", q, lead, shape)
@@ -164,6 +178,34 @@ def attention_state(
     if sink is not None:
         m = _with_sink(m, sink, (batch, heads, queries))
     return _state(m, (*lead, queries), q, empty)
+
+
+def _fused(method: Any, q: Array, given: Array, plain: bool) -> bool:
+    """Whether a fused kernel is to be asked."""
+    if method == "online":
+        return False
+    if method == "auto":
+        return plain and is_torch(q) and q.device.type != "cpu" and dtype_name(given) not in HALF_TYPES
+    if method != "fused" and not callable(method):
+        raise ValueError(f"method: must be auto, online, fused or a kernel; got {method!r}; choose one")
+    if not plain or not is_torch(q):
+        raise ValueError(
+            "method: fused kernels must have PyTorch tensors, with T and causal alone, that with as many keys as "
+            "queries; got more; take online"
+        )
+    return True
+
+
+def _by_kernel(method: Any, q: Array, k: Array, causal: bool, shape: tuple[int, ...]) -> AttentionState:
+    from logitherm.attention.fused import kernel_for, log_z_and_mean
+
+    kernel = method if callable(method) else kernel_for(q.device.type)
+    log_z, mean = log_z_and_mean(q, k.repeat_interleave(q.shape[1] // k.shape[1], 1), causal, kernel)
+    log_z, mean = log_z.reshape(shape), mean.reshape(shape)
+    bad = ~log_z.isfinite()
+    if bool(bad.any()):
+        _raise_bad_query(to_numpy(bad), to_numpy(log_z), shape)
+    return AttentionState(log_z, mean, log_z - mean, None, None)
 
 
 def _as_heads(x: Any, name: str) -> Array:
@@ -231,19 +273,23 @@ def _with_sink(m: Moments, sink: Any, shape: tuple[int, ...]) -> Moments:
     return reference.merge(m, Moments(value, nothing, nothing, nothing, nothing), np.ones_like(value))
 
 
+def _raise_bad_query(bad: np.ndarray, top: np.ndarray, shape: tuple[int, ...]) -> None:
+    place = tuple(int(i) for i in np.argwhere(bad)[0])
+    value = float(top[place])
+    what = "NaN" if math.isnan(value) else "+inf" if value > 0 else "no key that it sees"
+    raise ValueError(
+        f"q, k: every query must see a key, with finite scores; query {place} of {shape} has {what}; mend it"
+        + ('; empty="nan" lets those of padding pass' if value == -math.inf else "")
+    )
+
+
 def _state(m: Moments, shape: tuple[int, ...], q: Array, empty: str) -> AttentionState:
     top = m.top.reshape(shape)
     bad = ~np.isfinite(top)
     if empty == "nan":
         bad &= top != -math.inf
     if bad.any():
-        place = tuple(int(i) for i in np.argwhere(bad)[0])
-        value = top[place]
-        what = "NaN" if math.isnan(value) else "+inf" if value > 0 else "no key that it sees"
-        raise ValueError(
-            f"q, k: every query must see a key, with finite scores; query {place} of {shape} has {what}; mend it"
-            + ('; empty="nan" lets those of padding pass' if value == -math.inf else "")
-        )
+        _raise_bad_query(bad, top, shape)
     one = np.ones_like(m.top)
     found = {
         "log_partition": reference.log_partition(m, one),

@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from logitherm._array import Array, is_torch, namespace, to_numpy
-from logitherm.kernels import values
+from logitherm._array import Array, is_torch, namespace, state_index, to_numpy
+from logitherm.kernels import reference, values
 from logitherm.kernels.linear import blocks
 from logitherm.kernels.reference import Moments
 from logitherm.kernels.threads import map_blocks
 
 VALUES = 1 << 22  # scores of a block: 16 MB in float32
-QUERIES, KEYS = 512, 8192  # of a block, at most
+QUERIES, KEYS = 1024, 8192  # of a block, at most
+BLOCK_VALUES = 1 << 18  # of a thread's share
 
 
 class Block(NamedTuple):
@@ -40,12 +41,10 @@ def moments(
     of_head[h]. Query (h, i) sees the keys start[h, i] to stop[h, i]. `finish` may change a block of scores.
     """
     heads, queries = q.shape[:2]
-    state = np.zeros((heads, queries, 4))
-    state[..., 0] = -math.inf
-    xp = namespace(q)
-    out = xp.empty(
-        min(VALUES, heads * queries * k.shape[1]), dtype=q.dtype, **({"device": q.device} if is_torch(q) else {})
-    )
+    on_cpu = not is_torch(q) or q.device.type == "cpu"
+    where = {"device": q.device} if is_torch(q) else {}
+    out = namespace(q).empty(min(VALUES, heads * queries * k.shape[1]), dtype=q.dtype, **where)
+    known = _Known(heads, queries) if on_cpu else _KnownElsewhere(q)
     for block in _blocks(start, stop, k.shape[1]):
         x = _product(q[block.heads, block.queries], k, of_head[block.heads], block.keys, out)
         if finish is not None:
@@ -53,9 +52,60 @@ def moments(
         first, last = (
             np.clip(ends[block.heads, block.queries] - block.keys.start, 0, x.shape[2]) for ends in (start, stop)
         )
-        _collect(x, first, last, state[block.heads, block.queries])
-    top, rest, gap, spread = np.moveaxis(state, -1, 0)
-    return Moments(top, np.zeros_like(top), rest, gap, spread)
+        known.add(x, first, last, block)
+    return known.moments()
+
+
+class _Known:
+    """What is known of the rows so far, by the CPU kernel."""
+
+    def __init__(self, heads: int, queries: int) -> None:
+        self.state = np.zeros((heads, queries, 4))
+        self.state[..., 0] = -math.inf
+
+    def add(self, x: Array, first: np.ndarray, last: np.ndarray, block: Block) -> None:
+        values.cpu()
+        from logitherm.kernels import cpu_attention
+
+        shape = (x.shape[0] * x.shape[1], x.shape[2])
+        scores, first, last = to_numpy(x).reshape(shape), first.reshape(-1), last.reshape(-1)
+        here = self.state[block.heads, block.queries]
+        state = here.reshape(-1, 4)  # a copy where the block has several heads and not all queries
+
+        def work(rows: slice) -> None:
+            cpu_attention.collect(scores[rows], first[rows], last[rows], state[rows])
+
+        map_blocks(work, *shape, BLOCK_VALUES)
+        values.ran["attention"] += 1
+        here[...] = state.reshape(here.shape)
+
+    def moments(self) -> Moments:
+        top, rest, gap, spread = np.moveaxis(self.state, -1, 0)
+        return Moments(top, np.zeros_like(top), rest, gap, spread)
+
+
+class _KnownElsewhere:
+    """The same by the definition, where the arrays are."""
+
+    def __init__(self, q: Array) -> None:
+        xp = namespace(q)
+        nothing = xp.zeros_like(q[..., 0])
+        self.state = Moments(nothing - math.inf, *(xp.zeros_like(nothing) for _ in range(4)))
+        self.one = nothing + 1
+
+    def add(self, x: Array, first: np.ndarray, last: np.ndarray, block: Block) -> None:
+        xp = namespace(x)
+        where, place = {"device": x.device} if is_torch(x) else {}, state_index(x)
+        first, last = (xp.asarray(ends, **where)[..., None] for ends in (first, last))
+        x = xp.where((place >= first) & (place < last), x, xp.full_like(x, -math.inf))
+        here, one = (block.heads, block.queries), self.one[block.heads, block.queries]
+        before = Moments(*(value[here] for value in self.state))
+        after = reference.merge(before, reference.moments_or_empty(x, one), one)
+        for value, new in zip(self.state, after):
+            value[here] = new
+
+    def moments(self) -> Moments:
+        return Moments(*(to_numpy(value).astype(np.float64) for value in self.state))
 
 
 def _blocks(start: np.ndarray, stop: np.ndarray, keys: int) -> Iterator[Block]:
@@ -85,19 +135,3 @@ def _product(q: Array, k: Array, of_head: np.ndarray, keys: slice, out: Array) -
     else:
         np.matmul(q, theirs.transpose(0, 2, 1), out=x)
     return x
-
-
-def _collect(x: Array, start: np.ndarray, stop: np.ndarray, state: np.ndarray) -> None:
-    """`state` (heads, queries, 4) of a block, which may be a view, gets the scores that each query sees."""
-    shape = (x.shape[0] * x.shape[1], x.shape[2])
-    scores, first, last = to_numpy(x).reshape(shape), start.reshape(-1), stop.reshape(-1)
-    known = state.reshape(-1, 4)  # a copy where the block has not all queries
-    values.cpu()
-    from logitherm.kernels import cpu_attention
-
-    def work(rows: slice) -> None:
-        cpu_attention.collect(scores[rows], first[rows], last[rows], known[rows])
-
-    map_blocks(work, *shape, 1 << 18)
-    values.ran["attention"] += 1
-    state[...] = known.reshape(state.shape)
