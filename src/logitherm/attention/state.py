@@ -214,6 +214,7 @@ def _as_heads(x: Any, name: str) -> Array:
         raise ValueError(
             f"{name}: must be (batch, heads, rows, width), or without the first of these; got {describe(x)}"
         )
+    x = x.detach() if is_torch(x) else x
     return x[None] if x.ndim == 2 else x
 
 
