@@ -164,7 +164,7 @@ def test_kernels_of_ones_own():
         ({"k": np.zeros((2, 2, 5, 8), dtype=np.float32)}, "k: must be of the library and dtype of q, float64"),
         ({"k": np.zeros((2, 2, 5, 8)), "causal": True}, "causal: must have at least as many keys as queries"),
         ({"q": np.zeros((2, 4, 3, 8), dtype=int)}, "q: must be floating point"),
-        ({"temperature": 0.0}, "temperature: must be positive and finite"),
+        ({"temperature": 0.0}, "temperature: must be positive for attention"),
         ({"temperature": np.ones(5)}, "temperature: must broadcast"),
         ({"mask": np.ones((Q, N))}, "mask: must be boolean"),
         ({"mask": np.ones((Q, 2), dtype=bool)}, "mask: must broadcast against"),

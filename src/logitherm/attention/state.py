@@ -80,7 +80,7 @@ def attention_state(
     k : the same with keys for queries
         With fewer heads every one serves several of the queries' in a row (grouped-query attention).
     temperature : float or array that broadcasts against (batch, heads, queries), optional
-        0 < T < inf; default sqrt(width), as everywhere.
+        0 < T <= inf; default sqrt(width), as everywhere.
     mask : boolean array that broadcasts against (batch, heads, queries, keys), optional
         Which keys a query sees, as in PyTorch: True where it does.
     causal : bool
@@ -141,8 +141,8 @@ def attention_state(
     xp = namespace(q)
     t = math.sqrt(q.shape[-1]) if temperature is None else temperature
     t = as_temperature(t, xp.broadcast_to(q[..., :1], (*q.shape[:-1], 1)))
-    if not bool(xp.all((t > 0) & (t < math.inf))):
-        raise ValueError(f"temperature: must be positive and finite for attention; got {describe(temperature)}")
+    if not bool(xp.all(t > 0)):
+        raise ValueError(f"temperature: must be positive for attention; got {describe(temperature)}")
     q, k, t = (xp.reshape(value, (-1, *value.shape[len(lead) - 1 :])) for value in (q, k, t))
     batch, heads, queries, _ = q.shape
     key_heads, keys = k.shape[1:3]

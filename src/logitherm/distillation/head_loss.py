@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import torch
@@ -24,18 +23,6 @@ TILE_VALUES = 1 << 18  # of logits that are worked on at a time on the CPU, wher
 
 Slopes = list[Tensor | None]  # in hidden states, weight, bias, and whatever else the loss has derivatives in
 Find = Callable[[list[bool]], tuple[Tensor, Slopes]]  # which of them are needed -> the loss and its slopes
-
-
-def outside_graphs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Not for a graph, while the model around it compiles. The compiler takes seconds to import, so not before."""
-
-    @wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Tensor:
-        if torch.compiler.is_compiling():
-            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
-        return function(*args, **kwargs)
-
-    return wrapped
 
 
 def with_slopes(find: Find, *learned: Tensor | None) -> Tensor:

@@ -15,13 +15,13 @@ from logitherm.distillation.head_loss import (
     as_head,
     compute_dtype,
     early_temperature,
-    outside_graphs,
     require_one_number,
     shares,
     with_slopes,
 )
 from logitherm.distillation.loss import as_labels, require_one_vocabulary, row_weights
 from logitherm.distillation.objective import Objective
+from logitherm.kernels.graphs import outside_graphs
 
 
 @outside_graphs

@@ -14,7 +14,6 @@ from logitherm.distillation.head_loss import (
     by_rows,
     compute_dtype,
     early_temperature,
-    outside_graphs,
     require_one_number,
     shares,
     with_slopes,
@@ -30,6 +29,7 @@ from logitherm.distillation.sparse_loss import (
     rows_in_place,
     stored_temperature,
 )
+from logitherm.kernels.graphs import outside_graphs
 
 
 @outside_graphs

@@ -1,0 +1,90 @@
+"""The temperature at which every query's attention has a given entropy, exactly, and its derivative."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from logitherm.attention.rules import Queries
+from logitherm.kernels.graphs import outside_graphs
+from logitherm.thermostat import SetPoint
+
+VALUES = 1 << 22  # scores of a block
+COLDEST = 1e-6  # of the largest score, in place of T = 0
+
+
+@outside_graphs
+def target_temperature(seen: Queries, target: SetPoint) -> Tensor:
+    """T (batch, heads, queries) that holds a set point of entropy, with derivatives in q, k and the entropy.
+
+    Scores are made a block of queries at a time. An entropy that a query cannot have gives the closest it can: T = inf
+    if it sees too few keys; a T that is next to nothing if its best keys tie, or the entropy is 0.
+    """
+    shape = seen.q.shape[:-1]
+    entropy = torch.as_tensor(target.entropy, dtype=_kind(seen.q), device=seen.q.device).broadcast_to(shape)
+    k = seen.k.repeat_interleave(shape[1] // seen.k.shape[1], 1)
+    found: Tensor = _Target.apply(seen.q, k, entropy, seen, target)
+    return found
+
+
+class _Target(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, entropy, seen, target):  # type: ignore[override]
+        t = torch.empty(q.shape[:-1], dtype=_kind(q), device=q.device)
+        for rows, scores in blocks_of_scores(q, k, seen):
+            empty = scores.amax(-1) == -math.inf
+            scores = torch.where(empty[..., None], 0.0, scores)
+            solved = SetPoint(entropy=entropy[:, :, rows], out_of_range="limit").resolve(scores)
+            largest = torch.where(scores > -math.inf, scores.abs(), 0.0).amax(-1)
+            t[:, :, rows] = solved.maximum(COLDEST * largest + torch.finfo(t.dtype).tiny)
+        ctx.seen = seen._replace(q=None, k=None)
+        ctx.save_for_backward(q, k, t)
+        return t
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):  # type: ignore[override]
+        # S(z, T) is held: dT / dz = p (x - <x>) / C and dT / dS = T / C, with x = z / T and C = Var x
+        q, k, t = ctx.saved_tensors
+        d_q, d_k, d_entropy = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(t)
+        for rows, scores in blocks_of_scores(q, k, ctx.seen):
+            x = torch.where(scores > -math.inf, scores / t[:, :, rows, None], -math.inf)  # T may be inf
+            p = x.softmax(-1)
+            x = torch.where(p > 0, x, 0.0)
+            above = x - (p * x).sum(-1, keepdim=True)
+            heat = (p * above**2).sum(-1)
+            free = (heat > 0) & torch.isfinite(t[:, :, rows])  # T is not at a limit
+            share = torch.where(free, grad[:, :, rows] / torch.where(free, heat, 1.0), 0.0)
+            slope = (share[..., None] * p * above).to(q.dtype)
+            d_q[:, :, rows] = slope @ k
+            d_k += slope.mT @ q[:, :, rows]
+            d_entropy[:, :, rows] = torch.where(free, share * t[:, :, rows], 0.0)
+        return d_q, d_k, d_entropy, None, None
+
+
+def blocks_of_scores(q: Tensor, k: Tensor, seen: Queries) -> Iterator[tuple[slice, Tensor]]:
+    """Queries, and their scores q k^T with -inf for keys that they do not see, float32 at least."""
+    batch, heads, queries = q.shape[:3]
+    size = max(1, VALUES // (batch * heads * k.shape[-2]))
+    for start in range(0, queries, size):
+        rows = slice(start, min(start + size, queries))
+        scores = (q[:, :, rows] @ k.mT).to(_kind(q))
+        yield rows, _hidden(scores, seen, rows, k.shape[-2], queries)
+
+
+def _kind(q: Tensor) -> torch.dtype:
+    return torch.float64 if q.dtype == torch.float64 else torch.float32
+
+
+def _hidden(scores: Tensor, seen: Queries, rows: slice, keys: int, queries: int) -> Tensor:
+    """Scores of some queries, -inf at keys that they do not see."""
+    if seen.causal:
+        place = torch.arange(keys - queries, keys, device=scores.device)[rows, None]
+        scores = scores.masked_fill(torch.arange(keys, device=scores.device) > place, -math.inf)
+    if seen.mask is None:
+        return scores
+    mask = seen.mask.expand(*seen.mask.shape[:-2], queries, keys)[..., rows, :]
+    return scores.masked_fill(~mask, -math.inf)
