@@ -88,6 +88,7 @@ def test_layers_heads_schedules_and_rules(model):
 def test_a_model_that_was_cooled_is_heated_again(model):
     """Queries are doubled after the texts are drawn, so T = 2 makes the model that drew them."""
     given = tokens(model)
+    model.zero_grad()
     batches = [{"input_ids": part, "attention_mask": torch.ones_like(part)} for part in given.split(16)]
     with torch.no_grad():
         for layer in range(LAYERS):
