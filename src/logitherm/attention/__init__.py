@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from logitherm.attention.auditing import audit
+from logitherm.attention.layers import AttentionAudit, LayerAudit
 from logitherm.attention.state import AttentionState, attention_state
+from logitherm.attention.weights import audit_model
 
 _LATE = {
     "TemperedAttention": "module",
@@ -15,7 +18,7 @@ _LATE = {
     "tempered_attention": "tempered",
 }
 
-__all__ = ["AttentionState", "attention_state", *_LATE]
+__all__ = ["AttentionAudit", "AttentionState", "LayerAudit", "attention_state", "audit", "audit_model", *_LATE]
 
 
 def __getattr__(name: str) -> Any:
