@@ -4,7 +4,7 @@
 
 8 heads of width 64, float32. Every entry has a process of its own, of which the peak of memory beyond inputs and
 warm-up is read (VmHWM, with MALLOC_MMAP_THRESHOLD_ set, or what the allocator keeps would be measured). Rounds of
-entries take turns; times are medians. The fused kernel is given the keys as values. The error is the largest of all rows, in nats, against scores in float64. The bare product is
+entries take turns; times are medians. The error is the largest of all rows, in nats, against float64. The product is
 that of all queries and keys, in the same blocks and without those that causal attention leaves out.
 """
 

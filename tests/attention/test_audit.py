@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from logitherm.attention import audit, audit_model
-from logitherm.attention.families import FAMILIES
+from logitherm.attention.auditing.families import FAMILIES
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitherm.attention.auditing import audit
-from logitherm.attention.layers import AttentionAudit, LayerAudit
+from logitherm.attention.auditing.configuration import audit
+from logitherm.attention.auditing.layers import AttentionAudit, LayerAudit
+from logitherm.attention.auditing.weights import audit_model
 from logitherm.attention.state import AttentionState, attention_state
-from logitherm.attention.weights import audit_model
 
 _LATE = {
     "TemperedAttention": "module",

@@ -64,7 +64,7 @@ def audit_table(found: AttentionAudit, position: int) -> RenderableType:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from logitherm.attention.layers import ends
+    from logitherm.attention.auditing.layers import ends
     from logitherm.cli.tables import number
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=True, show_edge=False, width=80)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from logitherm.attention.families import Family
-from logitherm.attention.layers import LayerAudit
+from logitherm.attention.auditing.families import Family
+from logitherm.attention.auditing.layers import LayerAudit
 
 
 def assumed(model_type: str, family: Family, untold: list[str]) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from logitherm.attention.auditing import audit
-from logitherm.attention.caveats import caveats
-from logitherm.attention.layers import AttentionAudit, Factor, LayerAudit
+from logitherm.attention.auditing.caveats import caveats
+from logitherm.attention.auditing.configuration import audit
+from logitherm.attention.auditing.layers import AttentionAudit, Factor, LayerAudit
 
 NORMS = (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm"), ("query_layernorm", "key_layernorm"))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from logitherm.attention.families import SOFTMAX, Family
+from logitherm.attention.auditing.families import SOFTMAX, Family
 
 NAMES = {
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers"),

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from logitherm.attention import fields as read_fields
-from logitherm.attention import rope_scale
-from logitherm.attention.caveats import assumed, caveats
-from logitherm.attention.families import FAMILIES, LAYER_HEAD, Family
-from logitherm.attention.layers import AttentionAudit, Factor, LayerAudit, PositionTuning
+from logitherm.attention.auditing import fields as read_fields
+from logitherm.attention.auditing import rope_scale
+from logitherm.attention.auditing.caveats import assumed, caveats
+from logitherm.attention.auditing.families import FAMILIES, LAYER_HEAD, Family
+from logitherm.attention.auditing.layers import AttentionAudit, Factor, LayerAudit, PositionTuning
 
 
 def audit(config: Any) -> AttentionAudit:

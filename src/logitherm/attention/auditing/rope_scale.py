@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from logitherm.attention.families import Family
+from logitherm.attention.auditing.families import Family
 
 WITHOUT = ("default", "linear", "dynamic", "llama3", "proportional", "axial", "mrope")
 
