@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from logitherm._solve import find_root
 from logitherm.attention.rules import Queries
+from logitherm.kernels import reference, values
 from logitherm.kernels.graphs import outside_graphs
 from logitherm.thermostat import SetPoint
 
 VALUES = 1 << 22  # scores of a block
 COLDEST = 1e-6  # of the largest score, in place of T = 0
+REACH = 30.0  # of log T, about that of the largest score
+TOLERANCE = {"float32": 1e-6, "float64": 1e-13}  # of the entropy
 
 
 @outside_graphs
@@ -34,12 +39,12 @@ class _Target(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, entropy, seen, target):  # type: ignore[override]
         t = torch.empty(q.shape[:-1], dtype=_kind(q), device=q.device)
+        count = seen.visible.expand(t.shape)
         for rows, scores in blocks_of_scores(q, k, seen):
-            empty = scores.amax(-1) == -math.inf
-            scores = torch.where(empty[..., None], 0.0, scores)
-            solved = SetPoint(entropy=entropy[:, :, rows], out_of_range="limit").resolve(scores)
-            largest = torch.where(scores > -math.inf, scores.abs(), 0.0).amax(-1)
-            t[:, :, rows] = solved.maximum(COLDEST * largest + torch.finfo(t.dtype).tiny)
+            hot = entropy[:, :, rows] >= count[:, :, rows].log()  # those that see no key too
+            scores = torch.where((count[:, :, rows] == 0)[..., None], 0.0, scores)
+            solved = torch.where(hot, math.inf, _solved(scores, entropy[:, :, rows]))
+            t[:, :, rows] = solved.maximum(COLDEST * scores.amax(-1).abs() + torch.finfo(t.dtype).tiny)
         ctx.seen = seen._replace(q=None, k=None)
         ctx.save_for_backward(q, k, t)
         return t
@@ -63,6 +68,23 @@ class _Target(torch.autograd.Function):
             d_k += slope.mT @ q[:, :, rows]
             d_entropy[:, :, rows] = torch.where(free, share * t[:, :, rows], 0.0)
         return d_q, d_k, d_entropy, None, None
+
+
+def _solved(scores: Tensor, entropy: Tensor) -> Tensor:
+    """T of every row of scores, where there is one."""
+    if scores.device.type != "cpu":
+        return SetPoint(entropy=entropy, out_of_range="limit").resolve(scores)
+    z, wanted = scores.reshape(-1, scores.shape[-1]).numpy(), entropy.reshape(-1).double().numpy()
+
+    def residual(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        t = np.exp(y)
+        m = values.row_moments(z, t)
+        return reference.entropy(m, t) - wanted, reference.heat_capacity(m, t)
+
+    start = np.zeros(len(z)) + math.log(1e-30 + float(np.abs(z, where=z > -math.inf, out=np.zeros_like(z)).max()))
+    tolerance = TOLERANCE[z.dtype.name] * np.maximum(1, wanted)
+    root = find_root(residual, start, start - REACH, start + REACH, value_tolerance=tolerance, step_tolerance=1e-12)
+    return torch.from_numpy(np.exp(root.x)).reshape(entropy.shape).to(scores.dtype)
 
 
 def blocks_of_scores(q: Tensor, k: Tensor, seen: Queries) -> Iterator[tuple[slice, Tensor]]:
