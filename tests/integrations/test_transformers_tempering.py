@@ -7,7 +7,12 @@ import torch
 
 transformers = pytest.importorskip("transformers", reason="the models are its")
 from logitherm.attention.rules import LogLength  # noqa: E402
-from logitherm.integrations.transformers_tempering import fit_attention_temperature, tempered  # noqa: E402
+from logitherm.integrations.transformers_attention import attending  # noqa: E402
+from logitherm.integrations.transformers_attention_fit import (  # noqa: E402
+    fit_attention_temperature,
+    match_attention_entropy,
+)
+from logitherm.integrations.transformers_tempering import tempered  # noqa: E402
 from logitherm.thermostat import CosineSchedule, LearnableTemperature  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -104,6 +109,30 @@ def test_a_model_that_was_cooled_is_heated_again(model):
         for layer in range(LAYERS):
             for part in queries(model, layer):
                 part.div_(2)
+
+
+def test_heads_are_as_sharp_on_long_texts(model):
+    given = torch.randint(0, STATES, (4, 64), generator=torch.Generator().manual_seed(0))
+    short, long = {"input_ids": given[:, :16]}, {"input_ids": given}
+    fit = match_attention_entropy(model, short, long)
+    assert fit.temperature.shape == (LAYERS, HEADS)
+
+    def entropies(inputs, first, t):
+        found = {}
+
+        def look(call, run):
+            found[call.layer] = call.state().entropy[:, :, first:].mean((0, 2))
+            return run()
+
+        with torch.no_grad(), attending(model, look), tempered(model, t):
+            model(**inputs)
+        return torch.stack([found[layer] for layer in range(LAYERS)])
+
+    wanted = entropies(short, 12, 1.0)
+    assert (entropies(long, 16, 1.0) - wanted).abs().max() > 0.1
+    assert torch.allclose(entropies(long, 16, fit.temperature), wanted, atol=1e-3)
+    with pytest.raises(ValueError, match="long: must be longer than short, 16 tokens; got 16"):
+        match_attention_entropy(model, short, short)
 
 
 def test_refusals(model):
