@@ -126,16 +126,16 @@ def collect(kind, student, teacher, t_s, t_t, hard, state):
 
 
 @njit(**_FLAGS)
-def finish(kind, student, teacher, t_s, t_t, state, factor, labels, first, hard, softcap, slopes, value):
+def finish(kind, student, teacher, t_s, t_t, state, factor, labels, first, hard, softcap, slopes, value, room):
     """Add to value[i] what these states, of which the first has the number `first`, add to the loss of row i.
 
     That is factor[i] KL + hard[i] (-log softmax(z)_label). With `slopes` the student's logits become its slopes in
-    them, before a cap softcap tanh(z / softcap) where that is finite.
+    them, before a cap softcap tanh(z / softcap) where that is finite. `room` is two rows of BLOCK values.
     """
     states = student.shape[1]
     number = student.dtype.type
     one, endless = _scale(1.0, student.dtype), not softcap < np.inf
-    own, capped = np.empty(BLOCK, student.dtype), np.empty(BLOCK, student.dtype)
+    own, capped = room
     for i in range(student.shape[0]):
         s_scale, t_scale = _scale(t_s[i], student.dtype), _scale(t_t[i], student.dtype)
         s_top, t_top = number(state[i, S_TOP]), number(state[i, T_TOP])
@@ -183,7 +183,7 @@ def divergence(kind, student, teacher, t_s, t_t, factor, labels, hard, softcap, 
 
     Returns the first row with NaN, +inf or no allowed state in the student and in the teacher, else -1 of each.
     """
-    state = np.empty((1, 6))
+    state, room = np.empty((1, 6)), np.empty((2, BLOCK), student.dtype)
     for i in range(student.shape[0]):
         row = slice(i, i + 1)
         state[0] = 0
@@ -195,6 +195,6 @@ def divergence(kind, student, teacher, t_s, t_t, factor, labels, hard, softcap, 
             return -1, i
         finish(
             kind, student[row], teacher[row], t_s[row], t_t[row], state, factor[row], labels[row], 0, hard[row],
-            softcap, slopes, value[row],
+            softcap, slopes, value[row], room,
         )  # fmt: skip
     return -1, -1

@@ -96,7 +96,7 @@ def finish(
         kind, t_s, t_t, factor, labels, hard, softcap = loss.take(rows)
         kernels.finish(
             KINDS[kind], student[rows], teacher[rows], t_s, t_t, state[rows], factor, labels, first_state, hard,
-            softcap, slopes, value[rows],
+            softcap, slopes, value[rows], np.empty((2, kernels.BLOCK), student.dtype),
         )  # fmt: skip
 
     map_blocks(work, len(student), student.shape[1], BLOCK_VALUES)
