@@ -279,7 +279,7 @@ class TeacherWriter:
 
     def _require_same(self, there: dict[str, Any]) -> None:
         for part in ("layout", "provenance"):
-            for name in sorted({*self._index[part], *there[part]}):
+            for name in sorted({*self._index[part], *there[part]}, key=lambda name: (name == "sha256", name)):
                 mine, theirs = self._index[part].get(name), there[part].get(name)
                 if mine != theirs:
                     self._refuse(name, mine, theirs)
@@ -287,6 +287,10 @@ class TeacherWriter:
             self._refuse("shard_tokens", self.shard_tokens, there["shard_tokens"])
 
     def _refuse(self, name: str, mine: Any, theirs: Any) -> None:
+        if name == "sha256":
+            raise InputError(
+                f"{self.folder}: holds a teacher of other tokens; pass force=True to replace it, or another folder"
+            )
         raise InputError(
             f"{self.folder}: holds a teacher with {name} = {theirs}, not {mine}; pass force=True to replace it, or "
             "another folder"
