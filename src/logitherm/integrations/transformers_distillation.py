@@ -29,7 +29,8 @@ class DistillationMixin:
     teacher : nn.Module, TeacherStore, or callable
         A model, that is called with the inputs but the labels, in evaluation mode and without gradients; what
         `open_teacher` gives, for batches with a column "teacher_rows" of the shape of the labels: the row of the store
-        that belongs to every position, -1 where there is none (and `remove_unused_columns=False`); or a function from
+        that belongs to every position, -1 where there is none (and `remove_unused_columns=False`), as the data set
+        `store.texts()` has them; or a function from
         the inputs to logits, a `SparseTeacher` or a `SampledTeacher`. To learn from a server, let it ask for the
         log-probabilities of the inputs and pass them on with `SparseTeacher.from_log_probabilities`, or those of vLLM
         with `logitherm.integrations.logprobs.teacher_of_prompts`; a row for every position that has a next label.
