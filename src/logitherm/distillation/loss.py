@@ -259,8 +259,8 @@ def require_one_vocabulary(student: int, teacher: int) -> int:
     """The number of states that both have."""
     if abs(student - teacher) > min(PADDING, max(student, teacher) // PADDED):
         raise ValueError(
-            f"teacher: must have the student's {student} states, up to padding; got {teacher}: in two tokenizers state "
-            "i is not the same token; distil from a teacher that shares the student's vocabulary"
+            f"teacher: must have the student's {student} states, up to padding; got {teacher}: state i is then another "
+            "token or class; distil from a teacher that shares the student's"
         )
     return min(student, teacher)
 
