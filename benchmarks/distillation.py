@@ -144,7 +144,7 @@ def state(name: str, hidden: Any, weight: Any) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start, "extra_mb": peak() - before, "error": float("nan")}
 
 
-# -- losses: (teacher's hidden states, her weight) -> (hidden states, weight, rows) -> loss ------------------------------
+# -- losses: (teacher's hidden states, her weight) -> (hidden states, weight, rows) -> loss ----------------------------
 
 
 def products(large: Any, heavy: Any) -> Callable[..., Any]:

@@ -205,8 +205,8 @@ def distillation(results: dict[str, Any]) -> str:
         f"{results['threads']} threads. Memory is that beyond inputs and returned gradients, products are bare matrix "
         "products for both sides' logits and two gradients, in blocks of 256 tokens. `linear_state` of "
         f"{state['rows']} × {state['width']} × {state['states']}: {duration(ours['seconds'])}, "
-        f"{ours['seconds'] / least['seconds']:.3g} × its bare products, {megabytes(ours['extra_mb'])}; the logits would "
-        f"be {megabytes(state['rows'] * state['states'] * 4 / 2**20)}.",
+        f"{ours['seconds'] / least['seconds']:.3g} × its bare products, {megabytes(ours['extra_mb'])}; the logits "
+        f"would be {megabytes(state['rows'] * state['states'] * 4 / 2**20)}.",
     ]
     return "\n".join(lines) + "\n"
 
