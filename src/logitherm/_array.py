@@ -87,7 +87,8 @@ def describe(x: Any) -> str:
     """Shape and dtype of an argument, for error messages."""
     if is_array(x):
         return f"shape {tuple(x.shape)}, {dtype_name(x)}"
-    return " ".join(f"{type(x).__name__} {x!r}".split())[:80]
+    kind, shown = type(x).__name__, " ".join(repr(x).split())
+    return (shown if shown.startswith(kind) else f"{kind} {shown}")[:80]
 
 
 def to_numpy(x: Any) -> np.ndarray:
@@ -194,15 +195,27 @@ def raise_bad_row(name: str, row: int, top: float, shape: tuple[int, ...]) -> No
 # -- temperature, weights, priors ------------------------------------------------------------------------
 
 
-def as_temperature(temperature: Any, z: Array, check: bool | None = None, step: Any = None) -> Array:
-    """A temperature for every row of `z` (states last), in its dtype; objects with `resolve` are asked."""
-    if hasattr(temperature, "resolve"):
+def as_temperature(
+    temperature: Any,
+    z: Array,
+    check: bool | None = None,
+    step: Any = None,
+    *,
+    name: str = "temperature",
+    usual: str = "",
+) -> Array:
+    """A temperature for every row of `z` (states last), in its dtype; objects with `resolve` are asked.
+
+    `usual` is for what has no limits of T, and says which T is; what an object gives is for the caller to look at.
+    """
+    asked = hasattr(temperature, "resolve")
+    if asked:
         temperature = temperature.resolve(z, step)
     xp = namespace(z)
     if is_traced(temperature) and namespace(temperature) is not xp:
         raise TypeError("logits: must be of the same library as the traced temperature; got " + describe(z))
     if should_check(check, z, temperature):
-        require_temperature(temperature)
+        require_temperature(temperature, name, "" if asked else usual)
         t = _in_dtype_of(z, temperature)
     else:
         t = _in_dtype_of(z, temperature)
@@ -214,7 +227,7 @@ def as_temperature(temperature: Any, z: Array, check: bool | None = None, step: 
         return xp.broadcast_to(t, batch)
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"temperature: must broadcast against the batch {batch}; got shape {tuple(t.shape)}; "
+            f"{name}: must broadcast against the batch {batch}; got shape {tuple(t.shape)}; "
             "give one number or one a row"
         ) from error
 
@@ -231,18 +244,18 @@ def _in_dtype_of(z: Array, values: Any) -> Array:
         return xp.astype(values, z.dtype) if same else xp.asarray(values, dtype=z.dtype)
 
 
-def require_temperature(temperature: Any) -> None:
-    """Raise unless every temperature is a number in [0, inf]."""
+def require_temperature(temperature: Any, name: str = "temperature", usual: str = "") -> None:
+    """Raise unless every temperature is a number in [0, inf], or in (0, inf) if it is said what is usual there."""
     t = to_numpy(temperature) if is_array(temperature) else np.asarray(temperature)
     if t.dtype.kind not in "iuf":
-        raise TypeError(f"temperature: must be a number, an array or a Temperature; got {describe(temperature)}")
-    good = t >= 0  # False for NaN as well
+        raise TypeError(f"{name}: must be a number, an array or a Temperature; got {describe(temperature)}")
+    good = (t > 0) & (t < math.inf) if usual else t >= 0  # False for NaN as well
     if not np.all(good):
         i = int(np.argmin(good))
-        raise ValueError(
-            f"temperature: must lie in [0, inf]; got {float(t.reshape(-1)[i])}"
-            + (f" at index {i}" if t.size > 1 else "")
-        )
+        got = f"got {float(t.reshape(-1)[i])}" + (f" at index {i}" if t.size > 1 else "")
+        if usual:
+            raise ValueError(f"{name}: must be positive and finite for a loss; {got}; {usual} is usual")
+        raise ValueError(f"{name}: must lie in [0, inf]; {got}")
 
 
 def as_log_prior(log_prior: Any, z: Array, check: bool | None = None) -> Array | None:

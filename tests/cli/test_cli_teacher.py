@@ -30,9 +30,9 @@ def text(tmp_path):
 def cache(command, model, text, tmp_path):
     """`cache("--top-k", 4)`: the folder, small blocks and files."""
 
-    def run(*options, code=0, folder=tmp_path / "teacher"):
+    def run(*options, code=0, folder=tmp_path / "teacher", source=text):
         small = ("--length", 8, "--shard-tokens", 32)
-        return command("teacher", "cache", model, text, "-o", folder, *small, *options, code=code), folder
+        return command("teacher", "cache", model, source, "-o", folder, *small, *options, code=code), folder
 
     return run
 
@@ -73,6 +73,31 @@ def test_lines_tokens_and_draws(cache, model, tmp_path):
     assert not torch.equal(open_teacher(other)[:].tokens, store[:].tokens)
 
 
+def test_documents_of_a_dataset(cache, model, text):
+    """A row of a .jsonl is a document, as a line is with --lines."""
+    lines = [line for line in TEXT.splitlines() if line]
+    _, folder = cache("--lines", folder=text.parent / "lines")
+    wanted = open_teacher(folder).context().tolist()
+    path = text.with_suffix(".jsonl")
+    for name, options in (("text", ()), ("prose", ("--column", "prose"))):
+        path.write_text("\n".join(json.dumps({name: line, "id": 1}) for line in lines), encoding="utf-8")
+        cache(*options, source=path, folder=text.parent / name)
+        assert open_teacher(text.parent / name).context().tolist() == wanted
+    path.write_text(json.dumps({"text": "hot\u2028models"}, ensure_ascii=False), encoding="utf-8")
+    cache(source=path, folder=text.parent / "separated")
+    path.write_text('{"prose": "a", "id": 1}')
+    assert "'text' on every line; line 1 has prose, id; name another" in cache(source=path, code=1)[0].stderr
+    path.write_text('{"text": "a"}\n{')
+    assert "line 2 is none; mend it" in cache(source=path, code=1)[0].stderr
+    assert "--column is for a .jsonl" in cache("--column", "text", code=2)[0].stderr
+
+
+def test_a_device_that_is_not_there(cache):
+    result, _ = cache("--device", "xla", code=1)
+    assert result.stderr.startswith("error: device: must be one that PyTorch has here; got xla (")
+    assert result.stderr.count("\n") == 1
+
+
 def test_the_same_command_goes_on(cache, monkeypatch):
     from logitherm.distillation import store
 
@@ -87,7 +112,7 @@ def test_the_same_command_goes_on(cache, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(store.TeacherWriter, "_write", stopped)
         result, folder = cache(code=130)
-    assert "stopped by Ctrl-C" in result.stderr
+    assert "stopped by Ctrl-C; no file is left half-written; the same command goes on" in result.stderr
     assert len(open_teacher(folder)) == 64
     shards = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*")}
     cache()
@@ -103,6 +128,8 @@ def test_another_teacher_is_replaced_by_force_only(cache):
     _, folder = cache("--top-k", 4)
     result, _ = cache("--top-k", 5, code=1)
     assert "holds a teacher with top_k = 4, not 5; pass --force to replace it" in result.stderr
+    result, _ = cache("--top-k", 4, "--tokens", 40, code=1)
+    assert "holds a teacher with tokens = " in result.stderr and ", not 40;" in result.stderr
     cache("--top-k", 5, "--force")
     assert open_teacher(folder).layout.top_k == 5
 

@@ -329,7 +329,11 @@ GOOD = torch.eye(4)
         (lambda: info_nce(GOOD, GOOD * math.nan, temperature=1), ValueError, "keys: rows must be finite.*NaN or inf"),
         (lambda: info_nce(GOOD, GOOD, temperature=0.0), ValueError, "temperature: must be positive and finite"),
         (lambda: info_nce(GOOD, GOOD, temperature=math.inf), ValueError, "temperature: must be positive and finite"),
-        (lambda: info_nce(GOOD, GOOD, temperature=-1.0), ValueError, r"temperature: must lie in \[0, inf\]; got -1"),
+        (
+            lambda: info_nce(GOOD, GOOD, temperature=-1.0),
+            ValueError,
+            r"temperature: must be positive and finite for a loss; got -1",
+        ),
         (lambda: info_nce(GOOD, GOOD, temperature=torch.ones(3)), ValueError, "temperature: must broadcast"),
         (lambda: info_nce(GOOD, GOOD, temperature=1, reduction="max"), ValueError, "reduction: must be one of"),
         (lambda: info_nce(GOOD, GOOD, temperature=1, block=0), ValueError, "block: must be a positive integer"),

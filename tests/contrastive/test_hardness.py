@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 import logitherm.contrastive.inputs as inputs
 from logitherm.contrastive import hardness, info_nce
+from logitherm.thermostat import LearnableTemperature, SetPoint
 
 TEMPERATURES = [0.02, 0.1, 1.0, 1e4]
 
@@ -69,5 +70,10 @@ def test_half_types_and_bad_inputs(features):
     for t in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="temperature: must be positive and finite"):
             hardness(*features[:2], t)
+    for t in ([], "0.1", SetPoint(entropy=1.0)):
+        with pytest.raises(TypeError, match="temperature: must be a number or several; got"):
+            hardness(*features[:2], t)
+    learned = hardness(*features[:2], LearnableTemperature(0.1, low=0.01)).entropy
+    assert np.allclose(learned, hardness(*features[:2], 0.1).entropy, rtol=1e-5)
     with pytest.raises(ValueError, match="keys: must have a negative"):
         hardness(features[0][:1], features[1][:1], 0.1)

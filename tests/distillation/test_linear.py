@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="the losses are PyTorch's")
@@ -46,7 +47,7 @@ class Sides:
             return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
         self.hidden, self.weight, self.bias = draw(*batch, 4), draw(states, 4), draw(states)
-        self.large, self.heavy = draw(*batch, 6), draw(states + 3, 6)
+        self.large, self.heavy = draw(*batch, 6), draw(states + 1, 6)
         self.labels = torch.randint(0, states, batch, generator=generator)
         self.labels.view(-1)[:2] = -100
         for learned in (self.hidden, self.weight, self.bias):
@@ -207,7 +208,11 @@ def test_no_rows_that_count():
         ({"student_head": torch.zeros(20, 5)}, "student_hidden: must be floating, of the head's width 5"),
         ({"teacher_head": "lm_head"}, "teacher_head: must be nn.Linear"),
         ({"student_head": (torch.zeros(20, 4), torch.zeros(3))}, "student_head: must have a bias of shape"),
-        ({"teacher_head": torch.zeros(5000, 6)}, "teacher: must have the student's vocabulary of 20"),
+        ({"teacher_head": torch.zeros(5000, 6)}, "teacher: must have the student's 20 states"),
+        ({"student_hidden": np.zeros((3, 5, 4))}, "student_hidden: must be a torch tensor; got numpy.ndarray"),
+        ({"student_head": np.zeros((20, 4))}, "student_head: must be nn.Linear, .*; got numpy.ndarray"),
+        ({"temperature": -1.0}, "temperature: must be positive and finite for a loss; got -1"),
+        ({"teacher_temperature": 0.0}, "teacher_temperature: must be positive and finite for a loss; got 0"),
         ({"teacher_hidden": torch.zeros(15, 6)}, "teacher_hidden: must have the batch"),
         ({"student_softcap": 0.0}, "student_softcap: must be finite and positive"),
         ({"reduction": "none"}, "reduction: must be mean or sum"),

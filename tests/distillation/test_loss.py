@@ -211,12 +211,18 @@ def test_forbidden_states_of_either_side():
 
 def test_vocabularies_that_are_padded():
     """What one side has beyond the other is no part of either law: the same model has no loss."""
-    student, _ = pair(3, 10)
-    teacher = torch.cat([student, torch.full((3, 6), -30.0)], -1)
+    student, _ = pair(3, 64)
+    teacher = torch.cat([student, torch.full((3, 4), -30.0)], -1)
     assert distillation_loss(student, teacher, temperature=4.0).item() == 0
     assert distillation_loss(teacher, student, temperature=4.0).item() == 0
-    with pytest.raises(ValueError, match="teacher: must have the student's vocabulary of 10 states"):
-        distillation_loss(student, torch.zeros(3, 5000))
+    for mine, theirs in (
+        (32_000, 50_257),
+        (10, 100),
+        (3, 5),
+        (64, 80),
+    ):  # classes of another task are no padding either
+        with pytest.raises(ValueError, match=f"teacher: must have the student's {mine} states, up to padding"):
+            distillation_loss(torch.zeros(3, mine), torch.zeros(3, theirs))
 
 
 # -- rows ------------------------------------------------------------------------------------------------
@@ -343,7 +349,9 @@ def test_the_temperature_of_a_robust_loss_is_a_set_point():
     ("options", "message"),
     [
         ({"temperature": 0.0}, "temperature: must be positive and finite for a loss; got 0"),
-        ({"temperature": -1.0}, "temperature: must lie in"),
+        ({"temperature": -1.0}, "temperature: must be positive and finite for a loss; got -1"),
+        ({"teacher_temperature": -1.0}, "teacher_temperature: must be positive and finite for a loss; got -1"),
+        ({"temperature": SetPoint(entropy=5.0)}, r"got inf from SetPoint\(entropy=5.0\); take one that every row"),
         ({"teacher_temperature": math.inf}, "teacher_temperature: must be positive and finite"),
         ({"divergence": "kl"}, "divergence: must be one of forward_kl"),
         ({"mixture": 0.5}, "mixture: must be for jsd"),
@@ -355,6 +363,10 @@ def test_the_temperature_of_a_robust_loss_is_a_set_point():
         ({"hard_weight": 1.5, "labels": torch.zeros(4, dtype=torch.long)}, "hard_weight: must lie in"),
         ({"labels": torch.full((4,), 9)}, "labels: must lie in \\[0, 7\\) or be -100; got 9"),
         ({"labels": torch.zeros(4)}, "labels: must be integers of the batch shape"),
+        ({"labels": torch.zeros(4, dtype=torch.bool)}, "labels: must be integers of the batch shape"),
+        ({"labels": np.zeros(4, dtype=int)}, "labels: must be a torch tensor; got numpy.ndarray"),
+        ({"token_weights": [1.0] * 4}, "token_weights: must be a torch tensor; got list"),
+        ({"divergence": "dkd", "dkd_weights": (1, 2, 3)}, "dkd_weights: must be two numbers"),
         ({"token_weights": torch.ones(3)}, "token_weights: must have the batch shape"),
         ({"token_weights": -torch.ones(4)}, "token_weights: must be finite and at least 0"),
         ({"reduction": "batchmean"}, "reduction: must be one of mean"),
@@ -374,6 +386,26 @@ def test_logits_that_are_none():
         distillation_loss(torch.zeros(3, 4, dtype=torch.long), torch.zeros(3, 4))
     with pytest.raises(ValueError, match="teacher: must have the batch"):
         distillation_loss(student, teacher[:2])
+    with pytest.raises(TypeError, match=r"teacher: must be a torch tensor; got numpy\.ndarray; convert it"):
+        distillation_loss(student, teacher.numpy())
+
+
+def test_a_batch_of_no_rows_is_a_zero_with_a_graph():
+    student = torch.zeros(0, 7, requires_grad=True)
+    loss = distillation_loss(student, torch.zeros(0, 7))
+    loss.backward()
+    assert loss.item() == 0 and student.grad.shape == (0, 7)
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.vmap])
+def test_function_transforms_are_refused_in_one_line(transform):
+    student, teacher = pair()
+
+    def loss(z):
+        return distillation_loss(z, teacher if transform is torch.func.grad else teacher[0])
+
+    with pytest.raises(NotImplementedError, match=r"student: must not be under torch.func; .*; take loss.backward\(\)"):
+        transform(loss)(student)
 
 
 def test_the_surrounding_model_compiles_and_runs_under_autocast():

@@ -340,3 +340,19 @@ def test_the_noise_of_draws(tmp_path, power):
     assert [size.size for size in sizes] == [1, 2, 4, 8]
     assert sizes[-1].noise == pytest.approx((error**2).sum(-1).mean().sqrt().item(), rel=0.08)
     assert sizes[0].noise == pytest.approx(sizes[-1].noise * 8**0.5)
+
+
+def test_texts_are_a_data_set(tmp_path):
+    table = torch.randn(20, 20, generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, 20, (23,), generator=torch.Generator().manual_seed(1))
+    store = cache_teacher(lambda ids: table[ids], tokens, tmp_path / "teacher", top_k=4, length=5)
+    texts = store.texts()
+    assert len(texts) == 4 and len(store.texts(4)) == 5
+    (batch,) = torch.utils.data.DataLoader(texts, batch_size=9)
+    assert torch.equal(batch["input_ids"], tokens[:20].reshape(4, 5))
+    assert torch.equal(batch["labels"], batch["input_ids"])
+    assert torch.equal(batch["teacher_rows"], torch.arange(20).reshape(4, 5))
+    assert texts[-1]["teacher_rows"].tolist() == [15, 16, 17, 18, 19]
+    assert [len(block["labels"]) for block in texts] == [5] * 4
+    with pytest.raises(ValueError, match="length: must be an integer from 1 to the 23 tokens; got 24"):
+        store.texts(24)

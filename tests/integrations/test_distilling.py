@@ -26,6 +26,13 @@ def test_what_models_take_and_give():
     z, y = torch.zeros(2, 4, 3), torch.zeros(2, 4)
     assert [tuple(part.shape) for part in aligned(z, y, True)] == [(2, 3, 3), (2, 3)]
     assert aligned(z, y, False) == (z, y)
+    with pytest.raises(
+        ValueError, match=r"shift: must be False where labels are no sequences; got labels of shape \(2,"
+    ):
+        aligned(z[:, 0], y[:, 0], True)
+    for nothing in (None, (), {"loss": z}, z.numpy()):
+        with pytest.raises(TypeError, match="teacher: must give logits as a torch tensor"):
+            logits_of(nothing, "teacher")
 
 
 def test_teachers():

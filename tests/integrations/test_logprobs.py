@@ -165,7 +165,7 @@ def test_a_teacher_of_texts():
         assert torch.autograd.grad(loss, student)[0].abs().max() < 1e-6
     moved = student.roll(1, dims=1)
     assert sparse_distillation_loss(moved, teacher, temperature=0.7, labels=labels).item() > 0.1
-    assert len(teacher_of_prompts(texts, **options, length=9)) == 2 * 8
+    assert len(teacher_of_prompts(iter(texts), **options, length=9)) == 2 * 8
     with pytest.raises(ValueError, match=r"stored of the teacher \(0.7\); got 1"):
         sparse_distillation_loss(student, teacher, temperature=1.0, labels=labels)
     with pytest.raises(TypeError, match="temperature"):

@@ -16,6 +16,7 @@ from logitherm.distillation import (  # noqa: E402
 from logitherm.distillation.records import Layout  # noqa: E402
 from logitherm.integrations.logprobs import teacher_of_prompts  # noqa: E402
 from logitherm.integrations.transformers_distillation import DistillationMixin, hidden_of  # noqa: E402
+from logitherm.thermostat import LearnableTemperature  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STATES, LENGTH, ROWS = 40, 8, 8
@@ -189,6 +190,21 @@ def test_a_cap_is_found_and_a_scale_refused(tmp_path):
         hidden_of(scaled, {"input_ids": tokens}, scaled)
 
 
+def test_a_learned_temperature_is_a_part_of_the_model(tmp_path):
+    temperature = LearnableTemperature(2.0)
+    with pytest.raises(ValueError, match=r"temperature: must be a part of the model .* got LearnableTemperature\(2\);"):
+        trained(tmp_path, network(0, 16), Texts(), temperature=temperature)
+    student = network(1, 8)
+    student.temperature = temperature
+    arguments = transformers.TrainingArguments(
+        tmp_path, max_steps=2, use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True
+    )
+    Distiller(
+        student, arguments, train_dataset=Texts(), teacher=network(0, 16), temperature=student.temperature
+    ).train()
+    assert temperature.resolve().item() != pytest.approx(2.0, abs=1e-7)
+
+
 def test_refusals(tmp_path):
     with pytest.raises(TypeError, match="teacher: must be a model, a TeacherStore or a function"):
         trained(tmp_path, "teacher", Texts())
@@ -199,6 +215,10 @@ def test_refusals(tmp_path):
 
     with pytest.raises(ValueError, match="inputs: must have labels"):
         trained(tmp_path, network(0, 16), Unlabelled())
+    size = transformers.GPT2Config(vocab_size=4, n_embd=8, n_layer=1, n_head=1)
+    classifier = transformers.GPT2ForSequenceClassification(size)
+    with pytest.raises(ValueError, match="blockwise: must be for causal language models; got GPT2ForSeq"):
+        hidden_of(classifier, {}, classifier)
     few = lambda inputs: SparseTeacher.from_logits(torch.zeros(ROWS * (LENGTH - 1), STATES), k=2)  # noqa: E731
     with pytest.raises(ValueError, match="teacher_temperature: must be None where only some tokens"):
         trained(tmp_path, few, Texts(), teacher_temperature=2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,37 @@ def load_causal_lm(name: str, device: str, purpose: str) -> tuple[Any, Any]:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         model = transformers.AutoModelForCausalLM.from_pretrained(name)
-        model.to(torch.device(device))  # type: ignore[arg-type]
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{name}: cannot be loaded as a causal language model ({reason}); check its name") from error
+    try:
+        model.to(torch.device(device))  # type: ignore[arg-type]
+    except (RuntimeError, AssertionError) as error:  # PyTorch asserts that it was built for CUDA
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"device: must be one that PyTorch has here; got {device} ({reason}); cpu is one") from error
     return tokenizer, model.eval()
+
+
+def read_documents(path: Path, column: str | None) -> list[str]:
+    """What a column of a .jsonl says, row by row, as `datasets` writes it with `to_json`."""
+    from logitherm.io import InputError
+
+    found = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):  # a text of JSON may have other line ends
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}: must be a JSON object a line; line {number} is none; mend it") from error
+        name = column or "text"
+        if not isinstance(row, dict) or not isinstance(row.get(name), str):
+            got = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+            raise InputError(
+                f"{path}: must have a text in {name!r} on every line; line {number} has {got}; name another"
+            )
+        found.append(row[name])
+    return found
 
 
 def places_of(model: Any) -> int | None:

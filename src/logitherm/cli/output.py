@@ -40,7 +40,10 @@ class Stopped(Failure):
     exit_code = 130  # as a shell has it
 
 
-def reports_errors(command: Command) -> Command:
+STOPPED = "stopped by Ctrl-C; no file is left half-written"
+
+
+def reports_errors(command: Command, stopped: str = STOPPED) -> Command:
     """Expected errors of a command become one line, Python's warnings one line each."""
 
     @functools.wraps(command)
@@ -51,7 +54,7 @@ def reports_errors(command: Command) -> Command:
                 sys.stdout.flush()  # a full disk shows here, and not after the last line of this program
                 return result
             except KeyboardInterrupt as error:
-                raise Stopped("stopped by Ctrl-C; no file is left half-written") from error
+                raise Stopped(stopped) from error
             except BrokenPipeError:  # the reader has had enough, as `head` does: click ends in silence
                 raise
             except EXPECTED as error:

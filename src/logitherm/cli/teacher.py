@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from logitherm.cli import options
-from logitherm.cli.language_model import load_causal_lm, read_text
-from logitherm.cli.output import console, print_json, progress, reports_errors
+from logitherm.cli.language_model import load_causal_lm, read_documents, read_text
+from logitherm.cli.output import STOPPED, console, print_json, progress, reports_errors
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -56,6 +57,7 @@ def command() -> None:
         help="Tokens that the model reads at once; of each block it sees the block alone.",
     ),
     click.option("--lines", is_flag=True, help="Each line is a document of its own, ended by the model's end token."),
+    click.option("--column", metavar="NAME", help="Where a .jsonl has its texts  [default: text]."),
     click.option(
         "--dtype",
         type=click.Choice(["float16", "float32"]),
@@ -73,7 +75,7 @@ def command() -> None:
     options.seed,
     click.option("--force", is_flag=True, help="Replace the teacher in FOLDER."),
 )
-@reports_errors
+@functools.partial(reports_errors, stopped=f"{STOPPED}; the same command goes on from there")
 def cache(
     model: str,
     text: Path,
@@ -84,6 +86,7 @@ def cache(
     tokens: int | None,
     length: int,
     lines: bool,
+    column: str | None,
     dtype: str,
     shard_tokens: int | None,
     batch: int,
@@ -93,14 +96,18 @@ def cache(
 ) -> None:
     """Store in FOLDER what MODEL says after every token of TEXT.
 
-    MODEL is a causal language model for transformers, a folder or a name; TEXT is a text file. If it is stopped, the
-    same command goes on after the last whole file.
+    MODEL is a causal language model for transformers, a folder or a name; TEXT is a text file, or a .jsonl with a
+    document a row, each ended by the model's end token (of datasets: `dataset.to_json("text.jsonl")`). If it is
+    stopped, the same command goes on after the last whole file.
     """
     if top_k is not None and draws is not None:
         raise click.UsageError("--top-k and --draws are two ways to store a teacher: give one.")
     if temperatures is None:
         temperatures = (1.0,) if draws is not None else (1.0, 2.0, 4.0)
-    written = read_text(text)
+    rows = text.suffix == ".jsonl"
+    if column is not None and not rows:
+        raise click.UsageError(f"--column is for a .jsonl; {text.name} has none.")
+    written = read_documents(text, column) if rows else documents(read_text(text), lines)
     with progress() as tell:
         tell(f"loading {model}")
         tokenizer, network = load_causal_lm(model, device, "logitherm teacher cache")
@@ -108,7 +115,7 @@ def cache(
         if limit is not None and length > limit:
             raise ValueError(f"--length: must be at most the {limit} tokens that the model reads; got {length}")
         tell(f"reading {text.name}")
-        ids = encode(tokenizer, written, lines)[:tokens]
+        ids = encode(tokenizer, written, ended=lines or rows)[:tokens]
         if not ids:
             raise ValueError(f"{text}: must have a token; got none; write some text")
         from logitherm.distillation.cache import cache_teacher
@@ -133,12 +140,14 @@ def cache(
     console().print(f"{output}: {summary(store)}", soft_wrap=True)
 
 
-def encode(tokenizer: Any, text: str, lines: bool) -> list[int]:
-    """All tokens in a row."""
-    if not lines:
-        return list(tokenizer(text)["input_ids"])
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return [i for line in text.splitlines() if line.strip() for i in [*tokenizer(line)["input_ids"], *end]]
+def documents(text: str, lines: bool) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()] if lines else [text]
+
+
+def encode(tokenizer: Any, texts: list[str], *, ended: bool) -> list[int]:
+    """All tokens in a row, those of every text with the end token after them if it is to be `ended`."""
+    end = [tokenizer.eos_token_id] if ended and tokenizer.eos_token_id is not None else []
+    return [i for text in texts for i in [*tokenizer(text)["input_ids"], *end]]
 
 
 @command.command(

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from logitherm._array import to_numpy
+from logitherm._array import describe, to_numpy
 from logitherm._json import plain
 from logitherm.contrastive.inputs import as_features, require_negatives, require_pairs, require_positive, similarities
 from logitherm.gibbs import GibbsState
 from logitherm.kernels.torch_pairs import full_precision
+from logitherm.thermostat import LearnableTemperature
 
 QUANTILES = {"low": 0.05, "median": 0.5, "high": 0.95}
 
@@ -60,7 +61,7 @@ class Hardness:
 def hardness(
     queries: Tensor,
     keys: Tensor,
-    temperature: float | Sequence[float] | Tensor,
+    temperature: float | Sequence[float] | Tensor | LearnableTemperature,
     *,
     negatives: Tensor | None = None,
     normalize: bool = True,
@@ -77,7 +78,7 @@ def hardness(
     ----------
     queries, keys, negatives, normalize, check
         As for `info_nce`. Memory is O(keys) for every block of queries, of 4 MB or one row.
-    temperature : float, or several
+    temperature : float, or several, or a LearnableTemperature
         0 < T < inf.
 
     Returns
@@ -113,8 +114,7 @@ def hardness(
             others = as_features(negatives, "negatives", normalize, check, like=q)
         count = len(others) - (negatives is None)
         require_negatives(count, "keys")
-        t = torch.as_tensor(temperature, dtype=torch.float64).detach().reshape(-1)
-        require_positive(t, check)
+        t = require_positive(_numbers(temperature), check)
         entropy, probability = (np.empty((len(t), len(q)), to_numpy(q).dtype) for _ in range(2))
         positives = (q * k[: len(q)]).sum(1)
         for rows, x in similarities(q.to(others.dtype), others, 0 if negatives is None else None):
@@ -123,3 +123,18 @@ def hardness(
                 entropy[i, rows] = to_numpy(state.entropy())
                 probability[i, rows] = to_numpy(torch.sigmoid(positives[rows] / one - state.log_partition()))
     return Hardness(count, to_numpy(t), entropy, probability)
+
+
+def _numbers(temperature: Any) -> Tensor:
+    """Temperatures in a line."""
+    given = temperature.resolve() if isinstance(temperature, LearnableTemperature) else temperature
+    try:
+        t = torch.as_tensor(given, dtype=torch.float64).detach().reshape(-1)
+    except (TypeError, ValueError, RuntimeError):
+        t = torch.empty(0)
+    if not len(t):
+        raise TypeError(
+            f"temperature: must be a number or several; got {describe(temperature)}; pass [0.05, 0.5], say, or "
+            "schedule.at(step)"
+        )
+    return t

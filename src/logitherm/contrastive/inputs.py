@@ -67,7 +67,7 @@ def row_temperature(
         t = _solved(temperature, queries.detach(), keys.detach(), skip)
     else:
         nothing = queries.new_full((), math.nan).expand(len(queries), len(keys))
-        t = as_temperature(temperature, nothing, check, step)
+        t = as_temperature(temperature, nothing, check, step, usual="0.01 to 1")
     return require_positive(t, check)
 
 

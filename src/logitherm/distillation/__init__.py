@@ -22,11 +22,13 @@ True
 from logitherm.distillation.linear import linear_distillation_loss
 from logitherm.distillation.linear_sparse import linear_sparse_distillation_loss
 from logitherm.distillation.loss import distillation_loss
+from logitherm.distillation.records import Layout
 from logitherm.distillation.sparse import SampledTeacher, SparseTeacher
 from logitherm.distillation.sparse_loss import sparse_distillation_loss
 from logitherm.distillation.store import TeacherStore, TeacherWriter, open_teacher
 
 __all__ = [
+    "Layout",
     "SampledTeacher",
     "SparseTeacher",
     "TeacherStore",

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from logitherm._array import as_temperature
 from logitherm.distillation.head_loss import Slopes, by_rows, cut, rows_of_a_block, tiles
-from logitherm.distillation.loss import mixed_with_labels, require_sound, require_temperatures
+from logitherm.distillation.loss import mixed_with_labels, require_sound, row_temperature
 from logitherm.distillation.objective import Objective
 from logitherm.kernels import linear
 from logitherm.kernels.divergence import KINDS, Loss, whole
@@ -50,6 +49,7 @@ class Plan(NamedTuple):
     states: int  # that both have
     hard_weight: float
     late: Any  # a Temperature that looks at the teacher's logits
+    late_name: str
     step: Any
     check: bool | None
 
@@ -84,7 +84,7 @@ def _in_place(
     """The loss of a block; the student's logits become its slopes in them before the cap, and T's go to `by_t`."""
     late = None
     if plan.late is not None:
-        late = require_temperatures(as_temperature(plan.late, z_t, plan.check, plan.step), "temperature", plan.check)
+        late = row_temperature(plan.late, z_t, plan.late_name, plan.check, plan.step)
     t_s, t_t = (late if t is None else t.detach() for t in (block.t_s, block.t_t))
     assert t_s is not None and t_t is not None
     if plan.by_kernel(z_s.device) and all(by is None for by in by_t):

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from logitherm._array import as_temperature, describe
-from logitherm.distillation.loss import require_temperatures
+from logitherm._array import describe
+from logitherm.distillation.loss import described, require_tensor, row_temperature
 from logitherm.kernels import linear
 from logitherm.kernels.linear import Head, blocks
 
@@ -112,9 +112,12 @@ def as_head(given: Any, softcap: float | None, hidden: Any, side: str) -> Head:
         weight, bias = given, None
     if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         raise TypeError(
-            f"{side}_head: must be nn.Linear, a weight (states, width) or (weight, bias); got {describe(given)}"
+            f"{side}_head: must be nn.Linear, a weight (states, width) or (weight, bias), floating torch tensors; got "
+            f"{describe(given) if isinstance(given, Tensor) else described(given)}; pass one of these"
         )
-    if not isinstance(hidden, Tensor) or not hidden.is_floating_point() or hidden.shape[-1] != weight.shape[1]:
+    require_tensor(weight, f"{side}_head")
+    require_tensor(hidden, f"{side}_hidden")
+    if not hidden.is_floating_point() or not hidden.ndim or hidden.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"{side}_hidden: must be floating, of the head's width {weight.shape[1]}; got {describe(hidden)}; mend it"
         )
@@ -131,7 +134,7 @@ def compute_dtype(hidden: Tensor, head: Head) -> torch.dtype:
 
 def require_one_number(reduction: str, whole: str) -> None:
     if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction: must be mean or sum; got {reduction!r}; {whole} has none")
+        raise ValueError(f"reduction: must be mean or sum; got {reduction!r}; {whole} gives that of every row")
 
 
 def shares(weights: Tensor | None, batch: tuple[int, ...], like: Tensor, reduction: str) -> Tensor:
@@ -141,8 +144,9 @@ def shares(weights: Tensor | None, batch: tuple[int, ...], like: Tensor, reducti
 
 
 def early_temperature(
-    temperature: Any, batch: tuple[int, ...], states: int, like: Tensor, step: Any, check: bool | None
-) -> Tensor | None:
+    temperature: Any, batch: tuple[int, ...], states: int, like: Tensor, step: Any, check: bool | None,
+    name: str = "temperature",
+) -> Tensor | None:  # fmt: skip
     """T of every row where it does not depend on logits, of which there is only the shape; else None."""
     if hasattr(temperature, "resolve"):
         try:
@@ -152,5 +156,4 @@ def early_temperature(
         if isinstance(found, Tensor) and found.is_meta:
             return None
         temperature = found
-    t = as_temperature(temperature, like.expand(*batch, 1), check)
-    return require_temperatures(t, "temperature", check)
+    return row_temperature(temperature, like.expand(*batch, 1), name, check)

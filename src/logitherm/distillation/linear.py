@@ -108,17 +108,18 @@ def linear_distillation_loss(
     y = as_labels(labels, batch, states, ignore_index, objective, hard_weight, check)
     weights = row_weights(y, token_weights, batch, ignore_index, one)
     t_s = early_temperature(temperature, batch, states, one, step, check)
-    t_t = (
-        t_s if teacher_temperature is None else early_temperature(teacher_temperature, batch, states, one, step, check)
-    )
+    theirs = "temperature" if teacher_temperature is None else "teacher_temperature"
+    t_t = t_s
+    if teacher_temperature is not None:
+        t_t = early_temperature(teacher_temperature, batch, states, one, step, check, theirs)
     if t_s is None and teacher_temperature is not None:
         raise TypeError(
-            f"temperature: must not depend on the student's logits; got {describe(temperature)}; a number, say, or "
-            "distillation_loss"
+            f"temperature: must not depend on the student's logits; got {describe(temperature)}; give a number, or "
+            "take distillation_loss"
         )
     late = temperature if t_s is None else teacher_temperature if t_t is None else None
     rows = Rows(student_hidden, teacher_hidden, t_s, t_t, y, shares(weights, batch, one, reduction)).flat()
-    plan = Plan(objective, student, teacher, states, hard_weight, late, step, check)
+    plan = Plan(objective, student, teacher, states, hard_weight, late, theirs, step, check)
 
     def find(needs: list[bool]) -> tuple[Tensor, Slopes]:
         way = by_vocabulary if by_vocabulary.serves(rows, plan, needs) else by_tokens

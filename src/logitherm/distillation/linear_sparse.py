@@ -107,7 +107,7 @@ def linear_sparse_distillation_loss(
     early = early_temperature(temperature, batch, states, one, step, check)
     if early is None:
         raise TypeError(
-            f"temperature: must not depend on logits; got {describe(temperature)}; one that the teacher is known at"
+            f"temperature: must not depend on logits; got {describe(temperature)}; give one that the teacher has"
         )
     t = stored_temperature(early, teacher)
     rows = Known(*known_of(teacher, t, states), t, None if labels is None else labels.reshape(-1))

@@ -17,6 +17,7 @@ from logitherm.kernels.values import SMALLEST
 
 REDUCTIONS = ("mean", "sum", "none")
 PADDING = 1024  # states by which two vocabularies of one tokenizer differ at most: engines pad to powers of two
+PADDED = 16  # and one in so many: 10 classes are not 100 with padding
 EPSILON = 1e-7  # of the deviation, as in the paper's code
 
 
@@ -47,12 +48,15 @@ def distillation_loss(
     both sides; the teacher's logits have theirs only if they require them.
 
     Limits: for a high T and scale "limit" every divergence but "dkd" is half the variance over states of z_s - z_t,
-    which is "mse".
+    which is "mse". The forward divergence is inf where the student forbids a state that the teacher allows, the reverse
+    one where it is the other way round; "jsd" and the skewed ones are finite. A label that the student forbids gives
+    inf.
 
     Parameters
     ----------
     student, teacher : floating tensor, shape (..., states)
-        -inf forbids a state. Vocabularies that are padded to different sizes are cut to the states that both have.
+        -inf forbids a state. Vocabularies that are padded to different sizes, by 1024 states and 1 in 16 at most, are
+        cut to the states that both have.
     temperature : float, tensor that broadcasts against the batch, or Temperature
         T of both, 0 < T < inf. What has to look at logits (a set point) sees the teacher's; with a
         `teacher_temperature` it is that of the student alone and sees hers. `SetPoint(entropy=log V - radius)` is the
@@ -96,6 +100,8 @@ def distillation_loss(
     TypeError, ValueError
         Logits with NaN, temperatures that are not positive, shapes that do not match, vocabularies of different
         tokenizers.
+    NotImplementedError
+        Under torch.func (grad, vmap and the others); second derivatives have none either.
 
     References
     ----------
@@ -119,7 +125,7 @@ def distillation_loss(
     """
     objective = Objective(divergence, mixture, dkd_weights, scale)
     require_reduction(reduction)
-    z_s, z_t = common_states(as_logits(student, name="student"), as_logits(teacher, name="teacher"))
+    z_s, z_t = common_states(tensor_of_logits(student, "student"), tensor_of_logits(teacher, "teacher"))
     batch = tuple(z_s.shape[:-1])
     labels = as_labels(labels, batch, z_s.shape[-1], ignore_index, objective, hard_weight, check)
     weights = row_weights(labels, token_weights, batch, ignore_index, z_s)
@@ -217,6 +223,27 @@ def standardized(z: Tensor) -> Tensor:
 # -- what comes in ---------------------------------------------------------------------------------------
 
 
+def tensor_of_logits(given: Any, name: str) -> Tensor:
+    """Logits in the compute dtype."""
+    return as_logits(require_tensor(given, name), name=name)  # type: ignore[no-any-return]
+
+
+def require_tensor(given: Any, name: str) -> Tensor:
+    if not isinstance(given, Tensor):
+        raise TypeError(f"{name}: must be a torch tensor; got {described(given)}; convert it with torch.as_tensor")
+    if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(given):
+        raise NotImplementedError(
+            f"{name}: must not be under torch.func; got a tensor of grad, vmap or another; take loss.backward() or "
+            'torch.autograd.grad, and reduction="none" for rows'
+        )
+    return given
+
+
+def described(given: Any) -> str:
+    """What came in place of a tensor: of arrays the kind too."""
+    return f"{type(given).__module__}.{type(given).__name__}" if hasattr(given, "dtype") else describe(given)
+
+
 def common_states(z_s: Tensor, z_t: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of the states that both vocabularies have, in one dtype."""
     if z_s.shape[:-1] != z_t.shape[:-1]:
@@ -230,10 +257,10 @@ def common_states(z_s: Tensor, z_t: Tensor) -> tuple[Tensor, Tensor]:
 
 def require_one_vocabulary(student: int, teacher: int) -> int:
     """The number of states that both have."""
-    if abs(student - teacher) > PADDING:
+    if abs(student - teacher) > min(PADDING, max(student, teacher) // PADDED):
         raise ValueError(
-            f"teacher: must have the student's vocabulary of {student} states, up to padding; got {teacher}: in two "
-            "tokenizers state i is not the same token; distil from a teacher that shares the student's"
+            f"teacher: must have the student's {student} states, up to padding; got {teacher}: state i is then another "
+            "token or class; distil from a teacher that shares the student's"
         )
     return min(student, teacher)
 
@@ -243,17 +270,23 @@ def temperatures(
 ) -> tuple[Tensor, Tensor]:
     """T of every row for both, in the batch shape."""
     if teacher is None:
-        t_t = t_s = as_temperature(student, z_t, check, step)
-    else:
-        t_s, t_t = as_temperature(student, z_s, check, step), as_temperature(teacher, z_t, check, step)
-    return require_temperatures(t_s, "temperature", check), require_temperatures(t_t, "teacher_temperature", check)
+        t = row_temperature(student, z_t, "temperature", check, step)
+        return t, t
+    return (
+        row_temperature(student, z_s, "temperature", check, step),
+        row_temperature(teacher, z_t, "teacher_temperature", check, step),
+    )
 
 
-def require_temperatures(t: Tensor, name: str, check: bool | None) -> Tensor:
-    """The limits of T have no loss."""
-    if should_check(check, t) and not bool(((t > 0) & (t < math.inf)).all()):
-        bad = t[~((t > 0) & (t < math.inf))].flatten()[0].item()
-        raise ValueError(f"{name}: must be positive and finite for a loss; got {bad:g}; 1 to 8 is usual")
+def row_temperature(temperature: Any, z: Tensor, name: str, check: bool | None, step: Any = None) -> Tensor:
+    """T of every row of logits, in the batch shape; the limits of T have no loss."""
+    t: Tensor = as_temperature(temperature, z, check, step, name=name, usual="1 to 8")
+    if should_check(check, t) and not bool((good := (t > 0) & (t < math.inf)).all()):  # it was solved for
+        bad = t[~good].flatten()[0].item()
+        raise ValueError(
+            f"{name}: must be positive and finite for a loss; got {bad:g} from {describe(temperature)}; take one that "
+            "every row can have"
+        )
     return t
 
 
@@ -267,7 +300,8 @@ def as_labels(
             what = "a hard_weight" if hard else "dkd"
             raise ValueError(f"labels: must be given with {what}; got None; pass the labels of the batch")
         return None
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or tuple(labels.shape) != batch:
+    whole = not (require_tensor(labels, "labels").dtype.is_floating_point or labels.dtype == torch.bool)
+    if not whole or tuple(labels.shape) != batch:
         raise ValueError(f"labels: must be integers of the batch shape {batch}; got {describe(labels)}; mend them")
     if should_check(check, labels):
         wrong = (labels != ignore) & ((labels < 0) | (labels >= states))
@@ -283,7 +317,7 @@ def row_weights(labels: Tensor | None, given: Any, batch: tuple[int, ...], ignor
         return None
     weights = torch.ones(batch, dtype=z.dtype, device=z.device)
     if given is not None:
-        if tuple(given.shape) != batch:
+        if tuple(require_tensor(given, "token_weights").shape) != batch:
             raise ValueError(f"token_weights: must have the batch shape {batch}; got {describe(given)}; one a row")
         weights = given.to(weights)
         if not bool(((weights >= 0) & (weights < math.inf)).all()):
@@ -337,6 +371,6 @@ def reduced(rows: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
         return weighted
     if reduction == "sum":
         return weighted.sum()
-    return (
-        weighted.mean() if weights is None else weighted.sum() / weights.sum().clamp_min(torch.finfo(rows.dtype).tiny)
-    )
+    if weights is None:
+        return weighted.sum() / max(rows.numel(), 1)
+    return weighted.sum() / weights.sum().clamp_min(torch.finfo(rows.dtype).tiny)

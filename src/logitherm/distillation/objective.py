@@ -44,19 +44,26 @@ class Objective:
             raise ValueError(f"divergence: must be one of {', '.join(NAMES)}; got {self.divergence!r}; choose one")
         if self.mixture is not None:
             if self.divergence not in MIXED:
-                raise ValueError(f"mixture: must be for {', '.join(MIXED)}; got {self.divergence}, which has none")
+                raise ValueError(
+                    f"mixture: must be for {', '.join(MIXED)}; got {self.divergence}, which has none; leave it out"
+                )
             most = "1" if self.divergence == "jsd" else "below 1"
             if not (0 <= self.mixture <= 1 and (self.mixture < 1 or self.divergence == "jsd")):
                 raise ValueError(f"mixture: must be a weight from 0 to {most}; got {self.mixture}; 0.5 or 0.1 is usual")
         number = isinstance(self.scale, (int, float)) and not isinstance(self.scale, bool)
         if self.scale not in SCALES and not (number and 0 < float(self.scale) < math.inf):
-            raise ValueError(f"scale: must be one of {', '.join(SCALES)}, or a positive number; got {self.scale!r}")
+            raise ValueError(
+                f"scale: must be one of {', '.join(SCALES)}, or a positive number; got {self.scale!r}; choose one"
+            )
         if self.scale == "limit" and self.divergence == "dkd":
             raise ValueError(
                 'scale: "limit" must be for another divergence; got dkd, whose limit has labels; take "T2"'
             )
-        if any(not 0 <= weight < math.inf for weight in self.dkd_weights):
-            raise ValueError(f"dkd_weights: must be finite and at least 0; got {self.dkd_weights}; (1, 8) is usual")
+        two = isinstance(self.dkd_weights, (tuple, list)) and len(self.dkd_weights) == 2
+        if not two or any(not 0 <= weight < math.inf for weight in self.dkd_weights):
+            raise ValueError(
+                f"dkd_weights: must be two numbers, finite and at least 0; got {self.dkd_weights}; (1, 8) is usual"
+            )
 
     @property
     def needs_labels(self) -> bool:

@@ -81,8 +81,8 @@ class SparseTeacher:
     ) -> SparseTeacher:
         """What to keep of whole logits (..., states), -inf for forbidden ones; logits are those minus the row's top."""
         z = flat_logits(logits, check)
-        if not 1 <= k <= z.shape[-1]:
-            raise ValueError(f"k: must lie between 1 and the {z.shape[-1]} states; got {k}; 16 to 128 is usual")
+        if not isinstance(k, (int, np.integer)) or not 1 <= k <= z.shape[-1]:
+            raise ValueError(f"k: must be an integer from 1 to the {z.shape[-1]} states; got {k}; 16 to 128 is usual")
         known = as_temperatures(temperatures)
         tokens = z.topk(k, dim=-1).indices
         ts = [torch.full_like(z[:, 0], t) for t in known]
@@ -108,6 +108,7 @@ class SparseTeacher:
         `from_log_probabilities`.
         """
         known, z = as_temperatures(temperatures), as_logits(logits)
+        require_tokens(tokens, states, once=True)
         of_all = log_partition.to(z)
         share = (z[..., None] / z.new_tensor(known)).logsumexp(-2) - of_all  # log of the mass of the k
         if bool((share > MOST).any()):
@@ -145,7 +146,12 @@ class SparseTeacher:
         >>> [round(p, 4) for p in teacher.log_law(0.7).exp()[0].tolist()]
         [0.9217, 0.0529, 0.0254]
         """
-        (t,) = as_temperatures((temperature,))
+        t = as_one_temperature(temperature)
+        if not isinstance(log_probabilities, Tensor):
+            raise TypeError(
+                f"log_probabilities: must be a torch tensor; got {describe(log_probabilities)}; convert it with "
+                "torch.as_tensor"
+            )
         log_p = as_logits(log_probabilities, name="log_probabilities")
         total = log_p.logsumexp(-1)
         if not bool((total <= MOST).all()):
@@ -217,8 +223,7 @@ class SampledTeacher:
     proposal_power: float = 1.0
 
     def __post_init__(self) -> None:
-        (known,) = as_temperatures((self.temperature,))
-        object.__setattr__(self, "temperature", known)
+        object.__setattr__(self, "temperature", as_one_temperature(self.temperature))
         require_tokens(self.tokens, self.states)
         if (self.weights is None) != (self.proposal_power == 1):
             raise ValueError("weights: must be given if proposal_power is not 1, and only then; they are p / r")
@@ -238,9 +243,9 @@ class SampledTeacher:
     ) -> SampledTeacher:
         """Draw from whole logits (..., states), -inf for forbidden ones; `generator` is a seed or a generator."""
         z = flat_logits(logits, check)
-        (t,) = as_temperatures((temperature,))
-        if draws < 1:
-            raise ValueError(f"draws: must be at least 1; got {draws}; 12 to 64 is usual")
+        t = as_one_temperature(temperature)
+        if not isinstance(draws, (int, np.integer)) or draws < 1:
+            raise ValueError(f"draws: must be an integer from 1; got {draws}; 12 to 64 is usual")
         if not 0 <= proposal_power < math.inf:
             raise ValueError(f"proposal_power: must be finite and at least 0; got {proposal_power}; 1 needs no weights")
         t_r = t / proposal_power if proposal_power else math.inf
@@ -288,18 +293,33 @@ def flat_logits(logits: Any, check: bool | None) -> Tensor:
 
 
 def as_temperatures(values: Sequence[float]) -> tuple[float, ...]:
+    if isinstance(values, (int, float)):
+        raise TypeError(f"temperatures: must be a sequence of numbers; got {values}; write ({values},)")
     found = tuple(float(value) for value in values)
     if not found or any(not 0 < t < math.inf for t in found) or len(set(found)) < len(found):
         raise ValueError(f"temperatures: must be positive, finite and all different; got {found}; try 1, 2, 4")
     return found
 
 
-def require_tokens(tokens: Any, states: int) -> None:
+def as_one_temperature(value: float) -> float:
+    try:
+        t = float(value)
+    except (TypeError, ValueError):
+        t = math.nan
+    if not 0 < t < math.inf:
+        raise ValueError(f"temperature: must be a number, positive and finite; got {describe(value)}; 1 to 8 is usual")
+    return t
+
+
+def require_tokens(tokens: Any, states: int, *, once: bool = False) -> None:
+    """Token numbers (rows, k), `once` for each of them only once in a row."""
     if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64 or tokens.ndim != 2 or not tokens.shape[1]:
         raise TypeError(f"tokens: must be int64 of shape (rows, k); got {describe(tokens)}; reshape them")
     low, high = (int(end) for end in tokens.aminmax()) if tokens.numel() else (0, 0)
     if low < 0 or high >= states:
         raise ValueError(f"tokens: must lie in [0, {states}); got {low} to {high}; mend them")
+    if once and bool((same := (tokens.sort(-1).values.diff() == 0).any(-1)).any()):
+        raise ValueError(f"tokens: must differ in a row; row {int(same.nonzero()[0])} has one twice; drop the second")
 
 
 def require_known(temperature: Tensor, known: tuple[float, ...]) -> Tensor:

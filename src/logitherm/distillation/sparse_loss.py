@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from logitherm._array import as_logits, as_temperature, describe, require_rows, should_check
+from logitherm._array import describe, require_rows, should_check
 from logitherm.distillation.loss import (
     as_labels,
     in_place_of_rows,
@@ -17,7 +17,9 @@ from logitherm.distillation.loss import (
     reduced,
     require_one_vocabulary,
     require_reduction,
+    row_temperature,
     row_weights,
+    tensor_of_logits,
 )
 from logitherm.distillation.objective import Objective
 from logitherm.distillation.sparse import SampledTeacher, SparseTeacher, require_known
@@ -95,14 +97,14 @@ def sparse_distillation_loss(
     objective = Objective(divergence, mixture, scale=scale)
     require_teacher(teacher, divergence)
     require_reduction(reduction)
-    z = as_logits(student)
+    z = tensor_of_logits(student, "student")
     batch = tuple(z.shape[:-1])
     require_row_for_row(teacher, batch)
     common = require_one_vocabulary(z.shape[-1], teacher.states)
     z = z[..., :common]
     labels = as_labels(labels, batch, common, ignore_index, objective, hard_weight, check)
     weights = row_weights(labels, token_weights, batch, ignore_index, z)
-    t = stored_temperature(as_temperature(temperature, z, check, step), teacher)
+    t = stored_temperature(row_temperature(temperature, z, "temperature", check, step), teacher)
     keep = kept_rows(weights)
     z = z.reshape(-1, common)
     rows = Known(*known_of(teacher, t, common), t, None if labels is None else labels.reshape(-1))
@@ -231,7 +233,7 @@ def require_teacher(teacher: Any, divergence: str) -> None:
     if not isinstance(teacher, (SparseTeacher, SampledTeacher)):
         raise TypeError(
             f"teacher: must be a SparseTeacher or a SampledTeacher; got {describe(teacher)}; whole logits are for "
-            "distillation_loss"
+            "distillation_loss, or for their from_logits"
         )
     possible = DIVERGENCES if isinstance(teacher, SparseTeacher) else DIVERGENCES[:1]
     if divergence not in possible:

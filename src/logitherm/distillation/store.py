@@ -22,6 +22,7 @@ import numpy as np
 from logitherm._array import describe, to_numpy
 from logitherm.distillation.records import Layout
 from logitherm.distillation.sparse import SampledTeacher, SparseTeacher
+from logitherm.distillation.texts import StoredTexts
 from logitherm.io import InputError, require_file, write_whole
 
 FORMAT, VERSION = "logitherm teacher", 1
@@ -71,6 +72,26 @@ class TeacherStore:
         if not self.layout.context:
             raise InputError(f"{self.folder}: must be stored with its context; it has none; store the teacher again")
         return self.records(rows)["context"].astype(np.int64)
+
+    def texts(self, length: int | None = None) -> StoredTexts:
+        """Blocks of so many tokens as a data set for the trainers; as long as the teacher's if it is not said.
+
+        Examples
+        --------
+        >>> import tempfile, torch
+        >>> from logitherm.distillation.cache import cache_teacher
+        >>> table = torch.randn(20, 20, generator=torch.Generator().manual_seed(0))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = cache_teacher(lambda ids: table[ids], [1, 5, 3, 2, 5], folder, top_k=4, length=2)
+        ...     {name: values.tolist() for name, values in store.texts()[1].items()}
+        {'input_ids': [3, 2], 'labels': [3, 2], 'teacher_rows': [2, 3]}
+        """
+        length = self.provenance.get("length") if length is None else length
+        if length is None:
+            raise ValueError(
+                "length: must be given for a teacher that does not say it; got None; pass that of its blocks"
+            )
+        return StoredTexts(self, length)
 
     def records(self, rows: Any) -> np.ndarray[Any, Any]:
         """The records as they are stored."""
@@ -279,7 +300,7 @@ class TeacherWriter:
 
     def _require_same(self, there: dict[str, Any]) -> None:
         for part in ("layout", "provenance"):
-            for name in sorted({*self._index[part], *there[part]}):
+            for name in sorted({*self._index[part], *there[part]}, key=lambda name: (name == "sha256", name)):
                 mine, theirs = self._index[part].get(name), there[part].get(name)
                 if mine != theirs:
                     self._refuse(name, mine, theirs)
@@ -287,6 +308,10 @@ class TeacherWriter:
             self._refuse("shard_tokens", self.shard_tokens, there["shard_tokens"])
 
     def _refuse(self, name: str, mine: Any, theirs: Any) -> None:
+        if name == "sha256":
+            raise InputError(
+                f"{self.folder}: holds a teacher of other tokens; pass force=True to replace it, or another folder"
+            )
         raise InputError(
             f"{self.folder}: holds a teacher with {name} = {theirs}, not {mine}; pass force=True to replace it, or "
             "another folder"

@@ -78,11 +78,19 @@ def called(model: Callable[..., Any], inputs: Any) -> Any:
     return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
 
 
-def logits_of(outputs: Any) -> Tensor:
+def logits_of(outputs: Any, whose: str = "model") -> Tensor:
     """The logits among what a model gives."""
-    if isinstance(outputs, Tensor):
-        return outputs
-    return outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+    found = outputs
+    if isinstance(outputs, Mapping):
+        found = outputs.get("logits")
+    elif isinstance(outputs, (tuple, list)) and outputs:
+        found = outputs[0]
+    if not isinstance(found, Tensor):
+        raise TypeError(
+            f'{whose}: must give logits as a torch tensor, alone, as "logits" or in the first place; got '
+            f"{type(outputs).__name__}; return them"
+        )
+    return found
 
 
 def seen(model: Callable[..., Any], inputs: Any) -> Tensor:
@@ -92,6 +100,11 @@ def seen(model: Callable[..., Any], inputs: Any) -> Tensor:
 
 def aligned(values: Tensor, labels: Tensor, shift: bool) -> tuple[Tensor, Tensor]:
     """Logits, or hidden states, and labels of the same positions; with `shift` logits are for the next label."""
+    if shift and labels.ndim < 2:
+        raise ValueError(
+            f"shift: must be False where labels are no sequences; got labels of shape {tuple(labels.shape)}; pass "
+            "shift=False"
+        )
     return (values[..., :-1, :], labels[..., 1:]) if shift else (values, labels)
 
 
@@ -128,7 +141,7 @@ def teacher_loss(
         theirs, _ = aligned(found.states, batch.labels, shift)
         caps = {"student_softcap": student.softcap, "teacher_softcap": found.softcap}
         return linear_distillation_loss(values, student.head, theirs, found.head, **caps, **options)
-    theirs, _ = aligned(logits_of(found), batch.labels, shift)
+    theirs, _ = aligned(logits_of(found, "teacher"), batch.labels, shift)
     return distillation_loss(values, theirs, **options)
 
 
@@ -142,6 +155,11 @@ def _stored(
             "Hugging Face Trainer also needs remove_unused_columns=False)"
         )
     values, labels = aligned(student.states if isinstance(student, Hidden) else student, batch.labels, shift)
+    if batch.rows.shape != batch.labels.shape:
+        raise ValueError(
+            f"{ROWS}: must have the shape of the labels, {tuple(batch.labels.shape)}; got {describe(batch.rows)}; -1 "
+            "where there is none"
+        )
     rows = batch.rows[..., :-1] if shift else batch.rows
     known = (rows >= 0) & (labels != IGNORED)
     if not bool(known.any()):

@@ -53,8 +53,9 @@ class DistillationModule(LightningModule):
     teacher : nn.Module, TeacherStore, or callable
         A model, called as the student is, without gradients; what `open_teacher` gives, for batches that say which row
         of the store belongs to every label, -1 where there is none: (inputs, labels, rows), or dicts with
-        "teacher_rows"; or a function from the inputs to logits, a `SparseTeacher` or a `SampledTeacher`. To learn from
-        a server see `SparseTeacher.from_log_probabilities` and `logitherm.integrations.logprobs.teacher_of_prompts`.
+        "teacher_rows", as `store.texts()` gives them for texts (with `shift=True`); or a function from the inputs to
+        logits, a `SparseTeacher` or a `SampledTeacher`. To learn from a server see
+        `SparseTeacher.from_log_probabilities` and `logitherm.integrations.logprobs.teacher_of_prompts`.
     temperature, teacher_temperature, divergence, mixture, scale, hard_weight
         As in `logitherm.distillation.distillation_loss`. Schedules see the number of optimizer steps. A
         `LearnableTemperature` is part of the module, trained with the student and saved; it needs a teacher of whole

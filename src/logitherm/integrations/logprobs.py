@@ -8,7 +8,7 @@ temperature and truncation. For distillation they may have any temperature that 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,7 +107,7 @@ def scored_tokens(answer: Any, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def teacher_of_prompts(
-    prompts: Sequence[Any], *, k: int, states: int, temperature: float, length: int | None = None
+    prompts: Iterable[Any], *, k: int, states: int, temperature: float, length: int | None = None
 ) -> SparseTeacher:
     """A `SparseTeacher` of what vLLM says of given texts: of each one its `prompt_logprobs`.
 
@@ -118,7 +118,7 @@ def teacher_of_prompts(
 
     Parameters
     ----------
-    prompts : sequence
+    prompts : iterable
         Of every text of a batch the list of {token: log-probability} that vLLM gives for `prompt_logprobs=k`: its
         objects, or what its server sends, tokens as strings.
     k : int
@@ -157,6 +157,7 @@ def teacher_of_prompts(
 
     if not 1 <= k <= states:
         raise ValueError(f"k: must lie between 1 and the {states} states; got {k}; it is how many were asked for")
+    prompts = list(prompts)
     for text, listed in enumerate(prompts):
         if not isinstance(listed, Sequence) or isinstance(listed, str) or not len(listed) or listed[0]:
             raise ValueError(

@@ -14,6 +14,7 @@ except ImportError as error:
 import torch
 from torch import Tensor, nn
 
+from logitherm._array import describe
 from logitherm.integrations.distilling import Hidden, Teacher, frozen, logits_of, read_batch, teacher_loss
 
 
@@ -28,12 +29,14 @@ class DistillationMixin:
     teacher : nn.Module, TeacherStore, or callable
         A model, that is called with the inputs but the labels, in evaluation mode and without gradients; what
         `open_teacher` gives, for batches with a column "teacher_rows" of the shape of the labels: the row of the store
-        that belongs to every position, -1 where there is none (and `remove_unused_columns=False`); or a function from
+        that belongs to every position, -1 where there is none (and `remove_unused_columns=False`), as the data set
+        `store.texts()` has them; or a function from
         the inputs to logits, a `SparseTeacher` or a `SampledTeacher`. To learn from a server, let it ask for the
         log-probabilities of the inputs and pass them on with `SparseTeacher.from_log_probabilities`, or those of vLLM
         with `logitherm.integrations.logprobs.teacher_of_prompts`; a row for every position that has a next label.
     temperature, teacher_temperature, divergence, mixture, scale, hard_weight
-        As in `logitherm.distillation.distillation_loss`; schedules see the global step.
+        As in `logitherm.distillation.distillation_loss`; schedules see the global step. The Trainer trains, saves and
+        loads what is a part of the model: a learned temperature must be one (`student.temperature = temperature`).
     shift : bool
         Whether a position's logits are for the next label, as in causal language models.
     blockwise : bool
@@ -69,6 +72,8 @@ class DistillationMixin:
     ) -> None:
         super().__init__(*args, **kwargs)
         me: Any = self
+        for name, given in (("temperature", temperature), ("teacher_temperature", teacher_temperature)):
+            require_part_of(me.model, name, given)
         teacher = frozen(teacher, me.model)
         self.teacher = teacher.to(me.args.device) if isinstance(teacher, nn.Module) else teacher
         self.shift, self.blockwise = shift, blockwise
@@ -107,8 +112,24 @@ class DistillationMixin:
         return (loss, outputs) if return_outputs else loss
 
 
+def require_part_of(model: nn.Module, name: str, temperature: Any) -> None:
+    """Raise where a temperature is to be learned that no optimizer would see."""
+    own = temperature.parameters() if isinstance(temperature, nn.Module) else [temperature]
+    theirs = {id(p) for p in model.parameters()}
+    if any(isinstance(p, Tensor) and p.requires_grad and id(p) not in theirs for p in own):
+        raise ValueError(
+            f"{name}: must be a part of the model if it is learned, or the Trainer does not train it; got "
+            f"{describe(temperature)}; write student.{name} = it first, or detach it"
+        )
+
+
 def hidden_of(model: Any, inputs: Any, bare: Any) -> tuple[dict[str, Tensor], Hidden]:
     """What a causal language model gives without its logits but one, and its logits to be made; `bare` is unwrapped."""
+    if bare.get_output_embeddings() is None:
+        raise ValueError(
+            f"blockwise: must be for causal language models; got {type(bare).__name__}, without output embeddings; "
+            "take blockwise=False"
+        )
     outputs = model(**inputs, output_hidden_states=True, logits_to_keep=1)
     config = bare.config.get_text_config()
     found = Hidden(

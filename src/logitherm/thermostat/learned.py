@@ -71,7 +71,8 @@ class LearnableTemperature(torch.nn.Module):
             raise ValueError(f"low, high: must have 0 <= low <= high; got {low}, {high}; 0.01 and 1 are CLIP's")
         value = torch.as_tensor(initial, dtype=None if isinstance(initial, Tensor) else torch.float64).detach()
         if not bool(((value > 0) & (value >= low) & (value <= high) & (value < math.inf)).all()):
-            raise ValueError(f"initial: must be positive, from {low} to {high}; got {describe(initial)}; 0.07 is usual")
+            got = describe(initial) if value.ndim else f"{value.item():g}"
+            raise ValueError(f"initial: must be positive, from {low} to {high}; got {got}; change it or the bounds")
         if not isinstance(adversarial, Schedule) and not 0 <= adversarial < math.inf:
             raise ValueError(f"adversarial: must be finite and at least 0; got {adversarial}; True is 1")
         self.low, self.high, self.adversarial = float(low), float(high), adversarial
