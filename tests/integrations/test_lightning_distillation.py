@@ -21,6 +21,7 @@ from logitherm.distillation import (  # noqa: E402
     sparse_distillation_loss,
 )
 from logitherm.distillation.records import Layout  # noqa: E402
+from logitherm.integrations.distilling import Batch  # noqa: E402
 from logitherm.integrations.lightning_distillation import DistillationModule  # noqa: E402
 from logitherm.thermostat import LearnableTemperature, LinearSchedule  # noqa: E402
 
@@ -105,6 +106,16 @@ def test_a_step_is_that_of_the_loss(tmp_path):
     seen, _ = fitted(tmp_path, module, DataLoader(TensorDataset(x, y), N))
     assert seen[0]["train_loss"] == pytest.approx(loss.item(), rel=1e-6)
     assert torch.allclose(flat(module.student), expected, atol=1e-7)
+
+
+def test_sequences_have_their_shift_said(tmp_path):
+    student, teacher = Reader(1, 4), Reader(0, 8)
+    module = DistillationModule(student, teacher=teacher, optimizer=sgd)
+    with pytest.raises(
+        ValueError, match=r"shift: must be said where labels are sequences; got None, and labels of shape"
+    ):
+        module._shift(Batch(None, torch.zeros(2, 5)))
+    assert not module._shift(Batch(None, torch.zeros(5)))
 
 
 def test_texts_are_shifted(tmp_path):

@@ -60,8 +60,9 @@ class DistillationModule(LightningModule):
         As in `logitherm.distillation.distillation_loss`. Schedules see the number of optimizer steps. A
         `LearnableTemperature` is part of the module, trained with the student and saved; it needs a teacher of whole
         logits.
-    shift : bool
-        Whether a position's logits are for the next label, as in causal language models.
+    shift : bool, optional
+        Whether a position's logits are for the next label, as in causal language models. Must be said where labels are
+        sequences.
     optimizer : callable, optional
         From parameter groups, as optimizers take them, to what Lightning's `configure_optimizers` may return: an
         optimizer, or {"optimizer": ..., "lr_scheduler": ...}. The groups are that of the student, and that of a learned
@@ -94,7 +95,7 @@ class DistillationModule(LightningModule):
         mixture: float | None = None,
         scale: str | float = "T2",
         hard_weight: float = 0.0,
-        shift: bool = False,
+        shift: bool | None = None,
         optimizer: Callable[[list[dict[str, Any]]], Any] | None = None,
     ) -> None:
         super().__init__()
@@ -107,7 +108,7 @@ class DistillationModule(LightningModule):
             "scale": scale,
             "hard_weight": hard_weight,
         }
-        self.shift = shift
+        self.given_shift = shift
         self.make_optimizer = optimizer
 
     @property
@@ -135,7 +136,7 @@ class DistillationModule(LightningModule):
             logits_of(self(read.inputs)),
             read,
             self.teacher,
-            shift=self.shift,
+            shift=self._shift(read),
             temperature=self.temperature,
             teacher_temperature=self.teacher_temperature,
             step=self.global_step,
@@ -146,7 +147,7 @@ class DistillationModule(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         read = self.read_batch(batch)
-        logits, labels = aligned(as_logits(logits_of(self(read.inputs))), read.labels, self.shift)
+        logits, labels = aligned(as_logits(logits_of(self(read.inputs))), read.labels, self._shift(read))
         known = labels != IGNORED
         z, y, count = logits[known], labels[known], self._counted(read)
         found = {
@@ -170,9 +171,17 @@ class DistillationModule(LightningModule):
         others = [p for p in self.parameters() if p.requires_grad and id(p) not in theirs]
         return [{"params": own}, *([{"params": others, "weight_decay": 0.0}] if others else [])]
 
+    def _shift(self, read: Batch) -> bool:
+        if self.given_shift is None and read.labels.ndim > 1:
+            raise ValueError(
+                f"shift: must be said where labels are sequences; got None, and labels of shape "
+                f"{tuple(read.labels.shape)}; True is for causal language models, False for labels of the same positions"
+            )
+        return bool(self.given_shift)
+
     def _counted(self, read: Batch) -> int:
         """How many labels count."""
-        labels = read.labels[..., 1:] if self.shift else read.labels
+        labels = read.labels[..., 1:] if self._shift(read) else read.labels
         return int((labels != IGNORED).sum())
 
     def _log_temperatures(self) -> None:
