@@ -175,7 +175,7 @@ class DistillationModule(LightningModule):
         if self.given_shift is None and read.labels.ndim > 1:
             raise ValueError(
                 f"shift: must be said where labels are sequences; got None, and labels of shape "
-                f"{tuple(read.labels.shape)}; True is for causal language models, False for labels of the same positions"
+                f"{tuple(read.labels.shape)}; True is for causal language models, False for labels in place"
             )
         return bool(self.given_shift)
 
