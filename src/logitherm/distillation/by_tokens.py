@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from logitherm.distillation.guard import require_sound, row_temperature
 from logitherm.distillation.head_loss import Slopes, by_rows, cut, rows_of_a_block, tiles
-from logitherm.distillation.loss import mixed_with_labels, require_sound, row_temperature
+from logitherm.distillation.loss import mixed_with_labels
 from logitherm.distillation.objective import Objective
 from logitherm.kernels import linear
 from logitherm.kernels.divergence import KINDS, Loss, whole

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from logitherm._array import describe
-from logitherm.distillation.loss import described, require_tensor, row_temperature
+from logitherm.distillation.guard import described, require_tensor, row_temperature
 from logitherm.kernels import linear
 from logitherm.kernels.linear import Head, blocks
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from logitherm._array import describe
 from logitherm.distillation import by_tokens, by_vocabulary
 from logitherm.distillation.by_tokens import Plan, Rows
+from logitherm.distillation.guard import as_labels, require_one_vocabulary, row_weights
 from logitherm.distillation.head_loss import (
     Slopes,
     as_head,
@@ -19,7 +20,6 @@ from logitherm.distillation.head_loss import (
     shares,
     with_slopes,
 )
-from logitherm.distillation.loss import as_labels, require_one_vocabulary, row_weights
 from logitherm.distillation.objective import Objective
 from logitherm.kernels.graphs import outside_graphs
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from logitherm._array import describe
+from logitherm.distillation.guard import as_labels, kept_rows, require_one_vocabulary, row_weights
 from logitherm.distillation.head_loss import (
     Slopes,
     as_head,
@@ -18,7 +19,6 @@ from logitherm.distillation.head_loss import (
     shares,
     with_slopes,
 )
-from logitherm.distillation.loss import as_labels, kept_rows, require_one_vocabulary, row_weights
 from logitherm.distillation.objective import Objective
 from logitherm.distillation.sparse import SampledTeacher, SparseTeacher
 from logitherm.distillation.sparse_loss import (

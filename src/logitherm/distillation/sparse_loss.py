@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 
 from logitherm._array import describe, require_rows, should_check
-from logitherm.distillation.loss import (
+from logitherm.distillation.guard import (
     as_labels,
-    in_place_of_rows,
     kept_rows,
-    reduced,
     require_one_vocabulary,
     require_reduction,
     row_temperature,
     row_weights,
     tensor_of_logits,
 )
+from logitherm.distillation.loss import in_place_of_rows, reduced
 from logitherm.distillation.objective import Objective
 from logitherm.distillation.sparse import SampledTeacher, SparseTeacher, require_known
 from logitherm.kernels.apart import set_apart, spread
