@@ -1,5 +1,5 @@
 """Write the README's tables from the results of benchmarks/fit.py, methods.py, method_speed.py, sampling.py,
-distillation.py and contrastive.py.
+distillation.py, contrastive.py and attention.py.
 
 python benchmarks/table.py [--check]
 """
@@ -7,6 +7,7 @@ python benchmarks/table.py [--check]
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,36 @@ def distillation(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def attention(results: dict[str, Any]) -> str:
+    """Time, ratio to the bare product, memory and error of the entropy of every row, for every number of tokens."""
+    cases = results["cases"]
+    lines = [
+        "| entropy of every row, causal | "
+        + " | ".join(f"{int(n):,} tokens: time | × product | memory | error".replace(",", " ") for n in cases)
+        + " |",
+        "|---|" + "---:|---:|---:|---:|" * len(cases),
+    ]
+    for name in dict.fromkeys(name for case in cases.values() for name in case):
+        cells = []
+        for case in cases.values():
+            if name not in case:
+                cells.append(" | | | ")
+                continue
+            entry, least = case[name], case["product"]["seconds"]
+            error = "" if math.isnan(entry["error"]) else f"{entry['error']:.0e}"
+            time = f"{duration(entry['seconds'])} | {entry['seconds'] / least:.3g}"
+            cells.append(f"{time} | {megabytes(entry['extra_mb'])} | {error}")
+        lines.append(f"| {f'**{name}**' if name == 'logitherm' else name} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        f"{results['heads']} heads of width {results['width']}, float32; medians of {results['rounds']} rounds (one of "
+        f"longer texts) on {results['threads']} threads; memory beyond q and k. The product is that of queries and "
+        "keys, in blocks. Errors are in nats, against float64. The fused kernel is PyTorch's, given the keys as values, "
+        "and says no more than log Z, mean score and entropy.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def megabytes(size: float) -> str:
     return f"{size:.0f} MB" if size < 1000 else f"{size / 1024:.3g} GB"
 
@@ -239,6 +270,7 @@ TABLES = {
     "sampling": ("sampling.json", sampling),
     "distillation": ("distillation.json", distillation),
     "contrastive": ("contrastive.json", contrastive),
+    "attention": ("attention.json", attention),
 }
 
 if __name__ == "__main__":
