@@ -236,7 +236,7 @@ def attention(results: dict[str, Any]) -> str:
         "",
         f"{results['heads']} heads of width {results['width']}, float32; medians of {results['rounds']} rounds (one of "
         f"longer texts) on {results['threads']} threads; memory beyond q and k. The product is that of queries and "
-        "keys, in blocks. Errors are in nats, against float64. The fused kernel is PyTorch's, given the keys as values, "
+        "keys, in blocks. Errors are in nats, against float64. The fused kernel is PyTorch's, given keys as values, "
         "and says no more than log Z, mean score and entropy.",
     ]
     return "\n".join(lines) + "\n"
