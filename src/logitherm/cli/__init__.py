@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from logitherm.cli import apply, bake, calibrate, check, demo, evaluate, generate, plan, sweep, teacher
+from logitherm.cli import apply, attention, bake, calibrate, check, demo, evaluate, generate, plan, sweep, teacher
 from logitherm.cli.output import survive_narrow_encodings
 
 __all__ = ["main"]
@@ -25,5 +25,5 @@ def main() -> None:
     survive_narrow_encodings()
 
 
-for _module in (calibrate, evaluate, apply, check, bake, plan, generate, sweep, teacher, demo):
+for _module in (calibrate, evaluate, apply, check, bake, plan, generate, sweep, teacher, attention, demo):
     main.add_command(_module.command)
