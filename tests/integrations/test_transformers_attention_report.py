@@ -21,6 +21,10 @@ MODELS = {
     "GPT2LMHeadModel": ("GPT2Config", GPT2),
     "LlamaForCausalLM": ("LlamaConfig", SIZE),
     "Gemma2ForCausalLM": ("Gemma2Config", {**SIZE, "head_dim": 8, "sliding_window": 6, "attn_logit_softcapping": 2.0}),
+    "GptOssForCausalLM": (
+        "GptOssConfig",
+        {**SIZE, "head_dim": 8, "sliding_window": 6, "num_local_experts": 2, "num_experts_per_tok": 1},
+    ),
     "BertModel": ("BertConfig", SIZE),
 }
 IDS = torch.randint(3, STATES, (3, TOKENS), generator=torch.Generator().manual_seed(0))
@@ -49,22 +53,22 @@ def by_weights(model, mask):
     found = {}
     for layer, p in enumerate(weights):
         p = p.double()
-        entropy = -torch.xlogy(p, p).sum(-1)
+        sink = 1 if "GptOss" in type(model).__name__ else 0
+        rest = (1 - p.sum(-1)).clamp_min(0) * sink
+        entropy = -torch.xlogy(p, p).sum(-1) - torch.xlogy(rest, rest)
         rows = {name: [] for name in ("entropy", "normalised_entropy", "support", "top_probability", "first_key")}
-        window = (
-            getattr(model.config, "sliding_window", None) if "Gemma" in type(model).__name__ and layer == 0 else None
-        )
+        window = getattr(model.config, "sliding_window", None) if layer == 0 else None
         for b in range(len(IDS)):
             real = torch.ones(TOKENS, dtype=torch.bool) if mask is None else mask[b] > 0
             first = int(real.nonzero()[0])
             for i in real.nonzero().flatten().tolist():
                 sees = int(real[: i + 1 if causal else None].sum())
-                sees = sees if window is None else min(sees, window)
+                sees = (sees if window is None else min(sees, window)) + sink
                 rows["entropy"].append(entropy[b, :, i])
                 if sees > 1:
                     rows["normalised_entropy"].append(entropy[b, :, i] / np.log(sees))
                 rows["support"].append(entropy[b, :, i].exp())
-                rows["top_probability"].append(p[b, :, i].max(-1).values)
+                rows["top_probability"].append(p[b, :, i].max(-1).values.maximum(rest[b, :, i]))
                 rows["first_key"].append(p[b, :, i, first])
         found[layer] = {name: torch.stack(value).mean(0).numpy() for name, value in rows.items()}
     return found
@@ -159,6 +163,24 @@ def test_the_model_stays_as_it_was_and_json_is_strict():
     again = json.loads(json.dumps(found, allow_nan=False))
     assert again == found and again["layers"][1]["name"] == "transformer.h.1.attn"
     assert len(again["positions"]["entropy"][0][0]) == len(again["positions"]["first"])
+
+
+def test_images_and_encoders_with_decoders():
+    transformers.set_seed(0)
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    viewer = transformers.ViTModel(transformers.ViTConfig(image_size=16, patch_size=4, **size))
+    report = attention_report(viewer, {"pixel_values": torch.randn(3, 3, 16, 16)})
+    assert (report.sequences, report.lengths, report.heads) == (3, (17, 17), 4)
+    assert report.trends == [[None, None]] * 2, "all queries see all keys"
+    writer = transformers.T5ForConditionalGeneration(
+        transformers.T5Config(d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=STATES)
+    )
+    mask = LEFT.flip(1)
+    given = {"input_ids": IDS, "attention_mask": mask, "decoder_input_ids": IDS[:, :10]}
+    report = attention_report(writer, given)
+    assert [layer.name.split(".")[0] for layer in report.layers] == ["encoder", "decoder", "decoder"]
+    assert [layer.counts["entropy"][0].sum() for layer in report.layers] == [mask.sum(), 30, 30]
+    assert report.lengths == (TOKENS - 5, TOKENS) and report.layers[2].positions == 10
 
 
 @pytest.mark.parametrize(

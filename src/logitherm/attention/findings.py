@@ -84,7 +84,7 @@ class AttentionReport:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in JSON's own types; what is not known is None."""
-        edges = position_edges(self.lengths[1])
+        edges = position_edges(max(layer.positions for layer in self.layers))
         trend = self.trends
         return plain(  # type: ignore[no-any-return]
             {

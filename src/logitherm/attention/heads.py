@@ -112,6 +112,10 @@ class HeadSums:
     def heads(self) -> int:
         return int(self.counted["queries"].shape[0])
 
+    @property
+    def positions(self) -> int:
+        return int(self.counts["entropy"].shape[1])
+
     def add(self, state: AttentionState, inputs: Mapping[str, Any], places: np.ndarray | None = None) -> None:
         """One call: its state, what it was made of, and the positions of its queries, -1 for padding: (batch, queries).
 

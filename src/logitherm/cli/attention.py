@@ -55,6 +55,14 @@ def command() -> None:
         help="The first N of the text.",
     ),
     click.option(
+        "--queries",
+        type=click.IntRange(1),
+        metavar="N",
+        default=512,
+        show_default=True,
+        help="Of longer blocks so many tokens, evenly spread, are looked at.",
+    ),
+    click.option(
         "--batch", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Blocks at a time."
     ),
     click.option("--device", metavar="NAME", default="cpu", show_default=True, help="Where the model runs: cuda, say."),
@@ -68,6 +76,7 @@ def report_command(
     text: Path,
     length: int | None,
     tokens: int,
+    queries: int,
     batch: int,
     device: str,
     report: Path | None,
@@ -96,6 +105,7 @@ def report_command(
         found = attention_report(
             network,
             batches,
+            queries=queries,
             relative=() if report is None and not as_json else RELATIVE,
             tell=lambda done: tell("reading", done / len(batches)),
         )

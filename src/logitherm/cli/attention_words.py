@@ -18,7 +18,7 @@ KINDS = {  # what heads are called, what is said of them, and their letter on th
     "freezing": ("Freezing", "ever sharper as texts grow", ""),
 }
 INDENT = 12
-MOST = 24  # heads by name
+MOST = 18  # heads by name
 
 
 def words(contents: Mapping[str, Any], width: int) -> list[Text]:
@@ -27,7 +27,8 @@ def words(contents: Mapping[str, Any], width: int) -> list[Text]:
     lines = []
     for kind, (name, what, _) in KINDS.items():
         pairs = contents["findings"][kind]
-        said = f"{len(pairs)} of {heads}, {what}"
+        turn = kind in ("melting", "freezing") and any(contents["trends"][i][j]["turns_at"] for i, j in pairs[:MOST])
+        said = f"{len(pairs)} of {heads}, {what}{' (half way at n keys)' if turn else ''}"
         if pairs:
             more = f" and {len(pairs) - MOST} more" if len(pairs) > MOST else ""
             said += ": " + ", ".join(_head(contents, kind, i, j) for i, j in pairs[:MOST]) + more
@@ -42,7 +43,7 @@ def words(contents: Mapping[str, Any], width: int) -> list[Text]:
 
 def _head(contents: Mapping[str, Any], kind: str, i: int, j: int) -> str:
     turns = contents["trends"][i][j]["turns_at"] if kind in ("melting", "freezing") else None
-    return f"{i}.{j}" + (f" (half way at {turns:.0f} keys)" if turns is not None else "")
+    return f"{i}.{j}" + (f" ({turns:.0f})" if turns is not None else "")
 
 
 def head_map(contents: Mapping[str, Any], width: int) -> list[Text]:
@@ -55,8 +56,9 @@ def head_map(contents: Mapping[str, Any], width: int) -> list[Text]:
     letters: dict[tuple[int, int], str] = {}
     for kind in ("uniform", "sinks", "collapsed"):  # the last says most
         letters |= {(pair[0], pair[1]): KINDS[kind][2] for pair in contents["findings"][kind]}
-    columns = "".join(f"{j if j % _step(cell, shown) == 0 else '':<{cell}}" for j in range(shown))
-    lines = [Text(f"  {'':<{label}}{columns.rstrip():<{cell * shown}}   mean H    T", style="dim")]
+    step = _step(cell, shown)
+    columns = "".join(f"{j:<{cell * step}}" for j in range(0, shown, step))[: cell * shown]
+    lines = [Text(f"  {'':<{label}}{columns:<{cell * shown}}   mean H    T", style="dim")]
     for i, row in enumerate(rows):
         line = Text(f"  {i:>{label - 2}}  ", style="dim")
         for j, value in enumerate(row[:shown]):

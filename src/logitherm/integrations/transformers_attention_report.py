@@ -27,7 +27,7 @@ def attention_report(
     nearly: float = 0.9,
     drift: float = 0.03,
     least_keys: int = 8,
-    queries: int | None = None,
+    queries: int | None = 512,
     tell: Callable[[int], None] | None = None,
 ) -> AttentionReport:
     """Entropy, support, top probability, heat capacity and first-key share of every head, and the heads that stand out.
@@ -54,8 +54,8 @@ def attention_report(
         Temperatures relative to the model's own at which to say what some 64 queries of the first batch would be.
     collapsed, uniform, sink, nearly, drift, least_keys : float
         The thresholds above.
-    queries : int, optional
-        Of a longer sequence so many, evenly spread, are looked at; 256 cost a quarter of 1024.
+    queries : int or None
+        Of a longer sequence so many, evenly spread, are looked at, which costs in proportion; None is all.
     tell : callable, optional
         Called with the number of batches done.
 
@@ -96,7 +96,7 @@ def attention_report(
     sums: dict[int, HeadSums] = {}
     other: dict[int, Mapping[str, np.ndarray]] = {}
     ids: dict[int, int] = {}
-    lengths: list[int] = []
+    lengths: list[list[int]] = []  # of the sequences of each batch
     masks: dict[str, np.ndarray] = {}
     plain = tuple(relative)
 
@@ -105,6 +105,8 @@ def attention_report(
         given = call.inputs()
         name = names[id(call.module)]
         places = _places(masks, name, call.query)
+        if not lengths[-1]:  # the first call of this batch
+            lengths[-1] = (places >= 0).sum(1).tolist()
         if queries is not None and call.query.shape[2] > queries:
             rows = np.linspace(0, call.query.shape[2] - 1, queries).astype(int)
             given, places = of_queries(given, rows), places[:, rows]
@@ -117,7 +119,6 @@ def attention_report(
     accepted = inspect.signature(model.forward).parameters
     options = {name: value for name, value in (("use_cache", False), ("logits_to_keep", 1)) if name in accepted}
     device = next(model.parameters()).device
-    sequences = 0
     with evaluating(model):
         for done, batch in enumerate(_batches(inputs)):
             batch = {name: x.to(device) if isinstance(x, Tensor) else x for name, x in batch.items()}
@@ -126,26 +127,24 @@ def attention_report(
                 for name, x in batch.items()
                 if name in ("attention_mask", "decoder_attention_mask") and x is not None and x.ndim == 2
             }
+            lengths.append([])
             with attending(model, look):
                 model(**batch, **{name: value for name, value in options.items() if name not in batch})
-            first = next(x for x in batch.values() if isinstance(x, Tensor))
-            sequences += first.shape[0]
-            real = masks.get("attention_mask")
-            lengths += [first.shape[1]] if real is None else real.sum(1).tolist()
             if tell is not None:
                 tell(done + 1)
     if not lengths:
         raise ValueError("inputs: must have a batch; got none; pass token ids (batch, tokens), or an iterable of them")
+    all_lengths = [n for of_batch in lengths for n in of_batch]
     if not any(layer.counted["queries"].any() for layer in sums.values()):
         raise ValueError(
-            f"inputs: must have queries that see {least_keys} keys or more; the longest sequence has {max(lengths)} "
-            "tokens; pass longer ones, or a lower least_keys"
+            f"inputs: must have queries that see {least_keys} keys or more; the longest sequence has "
+            f"{max(all_lengths)} tokens; pass longer ones, or a lower least_keys"
         )
     return AttentionReport(
         tuple(sums[i] for i in range(len(sums))),
         limits,
-        sequences,
-        (min(lengths), max(lengths)),
+        len(all_lengths),
+        (min(all_lengths), max(all_lengths)),
         plain,
         tuple(other[i] for i in range(len(other))),
     )

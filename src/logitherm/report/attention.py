@@ -120,7 +120,7 @@ def _figures(contents: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     relative = contents["temperatures"]["relative"]
     found: dict[str, dict[str, Any]] = {"positions": {}, "temperatures": {}}
     for theme in themes:
-        found["positions"][theme] = along_positions(contents["lengths"][1], theme=theme).to_plotly_json()
+        found["positions"][theme] = along_positions(contents["positions"]["last"][-1], theme=theme).to_plotly_json()
         if relative:
             found["temperatures"][theme] = against_relative_temperature(relative, theme=theme).to_plotly_json()
         for name, look in QUANTITIES.items():
