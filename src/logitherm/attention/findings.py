@@ -34,6 +34,8 @@ class AttentionReport:
         Temperatures, relative to each layer's own, at which `other` says what a few queries would be.
     other : tuple of mappings
         By layer `entropy`, `support`, `top_probability`, each (heads, temperatures); empty if none were asked for.
+    queries : int or None
+        How many of a longer sequence were looked at; None is all.
     """
 
     layers: tuple[HeadSums, ...]
@@ -42,6 +44,7 @@ class AttentionReport:
     lengths: tuple[int, int]
     relative: tuple[float, ...] = ()
     other: tuple[Mapping[str, np.ndarray], ...] = ()
+    queries: int | None = None
 
     @property
     def heads(self) -> int:
@@ -95,6 +98,7 @@ class AttentionReport:
                 ],
                 "sequences": self.sequences,
                 "lengths": list(self.lengths),
+                "queries": self.queries,
                 "limits": dict(self.limits),
                 "heads": {name: [_short(value) for value in self.values(name)] for name in QUANTITIES},
                 "findings": {

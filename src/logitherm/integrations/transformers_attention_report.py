@@ -6,6 +6,15 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+try:
+    import transformers  # noqa: F401 - so that what is missing has one name
+except ImportError as error:
+    from logitherm.io import MissingExtra
+
+    raise MissingExtra(
+        "logitherm.integrations.transformers_attention_report", "transformers", "transformers"
+    ) from error
+
 import numpy as np
 from torch import Tensor, nn
 
@@ -147,6 +156,7 @@ def attention_report(
         (min(all_lengths), max(all_lengths)),
         plain,
         tuple(other[i] for i in range(len(other))),
+        queries,
     )
 
 

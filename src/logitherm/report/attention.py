@@ -87,6 +87,7 @@ def render_attention(contents: Mapping[str, Any], *, title: str | None = None) -
         "layers_export": _export("layers", image=False),
         "numbers": _layers(contents),
         "limits": _limits(contents),
+        "sampled": _sampled(contents),
         "colophon": f"Made by logitherm {_version()}".strip() + ". Everything on this page is in this one file.",
         "data": _script_json(data),
         "plotly": get_plotlyjs(),
@@ -287,6 +288,13 @@ def _layers(contents: Mapping[str, Any]) -> str:
         for i, layer in enumerate(contents["layers"])
     )
     return f"<table class='small'><thead><tr><th>Layer</th><th>T</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _sampled(contents: Mapping[str, Any]) -> str:
+    most = contents["queries"]
+    if most is None or most >= contents["lengths"][1]:
+        return "all queries"
+    return f"{most} queries of every longer sequence, evenly spread"
 
 
 def _limits(contents: Mapping[str, Any]) -> str:
