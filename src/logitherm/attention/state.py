@@ -66,6 +66,7 @@ def attention_state(
     bias: Array | None = None,
     window: int | None = None,
     sink: Array | None = None,
+    positions: Any = None,
     method: str | Callable[..., Any] = "auto",
     empty: str = "raise",
 ) -> AttentionState:
@@ -93,6 +94,8 @@ def attention_state(
         A query sees keys that are fewer than so many places away.
     sink : array that broadcasts against (batch, heads, queries), optional
         One more score, of no key, that takes its share of the weight; as in gpt-oss, (heads, 1) there.
+    positions : integers (queries,), optional
+        The key at which each query stands, for `causal` and `window`; default the last of them, in order.
     method : "auto", "online", "fused" or callable
         "online" goes through blocks of scores: all quantities, within 2e-6 of float64 in float32. "fused" asks
         PyTorch's fused kernel for log Z and for the mean key, by passing the keys as values: sum p x = q sum(p k) / T.
@@ -131,7 +134,7 @@ def attention_state(
     given = q
     q, k = _as_heads(q, "q"), _as_heads(k, "k")
     lead = tuple(q.shape[:-2])
-    _require_fit(q, k, causal)
+    _require_fit(q, k, causal and positions is None)
     if softcap is not None and not 0 < softcap < math.inf:
         raise ValueError(f"softcap: must be finite and positive; got {softcap}; None is without")
     if window is not None and window < 1:
@@ -147,13 +150,13 @@ def attention_state(
     batch, heads, queries, _ = q.shape
     key_heads, keys = k.shape[1:3]
     plain = mask is None and softcap is None and bias is None and window is None and sink is None
-    plain = plain and (not causal or queries == keys)
+    plain = plain and (not causal or queries == keys) and positions is None
     if _fused(method, q, given, plain):
         return _by_kernel(method, q / t[..., None], k, causal, (*lead, queries))
     shape = (batch, heads, queries, keys)
     seen = None if mask is None else _as_pairs(mask, "mask", q, lead, shape)
     added = None if bias is None else _as_pairs(bias, "bias", q, lead, shape)
-    start, stop = _ranges(queries, keys, causal, window)
+    start, stop = ranges(queries, keys, causal, window, positions)
 
     def finish(x: Array, block: Block) -> Array:
         if softcap is not None:
@@ -253,9 +256,19 @@ def _as_pairs(x: Any, name: str, q: Array, lead: tuple[int, ...], shape: tuple[i
         ) from error
 
 
-def _ranges(queries: int, keys: int, causal: bool, window: int | None) -> tuple[np.ndarray, np.ndarray]:
+def ranges(
+    queries: int, keys: int, causal: bool, window: int | None, positions: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The first key that each query sees, and the first after it that it does not."""
-    place = np.arange(queries) + (keys - queries if causal or window is not None else 0)
+    if positions is None:
+        place = np.arange(queries) + (keys - queries if causal or window is not None else 0)
+    else:
+        place = np.asarray(positions)
+        if place.shape != (queries,) or place.dtype.kind not in "iu" or (place < 0).any() or (place >= keys).any():
+            raise ValueError(
+                f"positions: must be numbers of keys, from 0 to {keys - 1}, one for each of {queries} queries; got "
+                f"{describe(place)}"
+            )
     start = np.zeros(queries, dtype=np.int64) if window is None else np.clip(place - window + 1, 0, keys)
     stop = np.full(queries, keys) if window is None else np.clip(place + window, 0, keys)
     return start, np.minimum(stop, place + 1) if causal else stop

@@ -52,21 +52,23 @@ class LayerCall:
     softcap: float | None
     sink: Tensor | None
 
+    def inputs(self) -> dict[str, Any]:
+        """What `attention_state` is to be given of it."""
+        boolean = self.mask is not None and self.mask.dtype == torch.bool
+        return {
+            "q": self.query.detach(),
+            "k": self.key.detach().to(self.query.dtype),
+            "temperature": 1 / self.scaling,
+            "mask": self.mask if boolean else None,
+            "bias": None if self.mask is None or boolean else _with_infinities(self.mask),
+            "causal": self.causal,
+            "softcap": self.softcap,
+            "sink": None if self.sink is None else self.sink.detach()[:, None],
+        }
+
     def state(self) -> AttentionState:
         """The state of its attention; NaN for queries that see no key, as those of padding."""
-        boolean = self.mask is not None and self.mask.dtype == torch.bool
-        bias = None if self.mask is None or boolean else _with_infinities(self.mask)
-        return attention_state(
-            self.query.detach(),
-            self.key.detach().to(self.query.dtype),
-            temperature=1 / self.scaling,
-            mask=self.mask if boolean else None,
-            bias=bias,
-            causal=self.causal,
-            softcap=self.softcap,
-            sink=None if self.sink is None else self.sink.detach()[:, None],
-            empty="nan",
-        )
+        return attention_state(**self.inputs(), empty="nan")
 
 
 @contextmanager

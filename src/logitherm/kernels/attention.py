@@ -135,3 +135,8 @@ def _product(q: Array, k: Array, of_head: np.ndarray, keys: slice, out: Array) -
     else:
         np.matmul(q, theirs.transpose(0, 2, 1), out=x)
     return x
+
+
+def share(x: np.ndarray, log_partition: np.ndarray) -> np.ndarray:
+    """The probability exp(x - log Z) of a state; 0 where x is -inf, NaN where log Z is not known."""
+    return np.exp(x - log_partition)
