@@ -10,13 +10,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from string import Template
 from typing import Any
 
 from logitherm._words import counted
 from logitherm.report.attention_tables import KINDS, QUANTITIES, attention_tables
 from logitherm.report.figures import ThemeName
-from logitherm.report.html import _export, _part, _script_json, _version
+from logitherm.report.frame import export_buttons, page
 from logitherm.report.words import NBSP, as_number
 
 NAMED = 14  # heads by name, of a finding
@@ -51,8 +50,6 @@ def render_attention(contents: Mapping[str, Any], *, title: str | None = None) -
     >>> render_attention(report.to_dict() | {"model": "m"}).startswith("<!DOCTYPE html>")
     True
     """
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped, unused-ignore]
-
     start = _start(contents)
     data = {
         "study": contents,
@@ -67,10 +64,6 @@ def render_attention(contents: Mapping[str, Any], *, title: str | None = None) -
     }
     relative = contents["temperatures"]["relative"]
     parts = {
-        "version": _version(),
-        "title": escape(title if title is not None else f"How sharp are the heads of {contents['model']}?"),
-        "css": _part("page.css") + _part("attention.css"),
-        "about": _about(contents),
         "verdict": _verdict(contents),
         "quantities": "".join(
             f'<option value="{key}">{look[0]}</option>' for key, look in QUANTITIES.items() if _known(contents, key)
@@ -81,19 +74,23 @@ def render_attention(contents: Mapping[str, Any], *, title: str | None = None) -
         "turning": "" if relative else "hidden",
         "slider_max": max(len(relative) - 1, 0),
         "slider_start": _own(relative),
-        "map_export": _export("heads"),
-        "positions_export": _export("positions", image=False),
-        "turn_export": _export("temperatures", image=False) if relative else "",
-        "layers_export": _export("layers", image=False),
+        "map_export": export_buttons("heads"),
+        "positions_export": export_buttons("positions", image=False),
+        "turn_export": export_buttons("temperatures", image=False) if relative else "",
+        "layers_export": export_buttons("layers", image=False),
         "numbers": _layers(contents),
         "limits": _limits(contents),
         "sampled": _sampled(contents),
-        "colophon": f"Made by logitherm {_version()}".strip() + ". Everything on this page is in this one file.",
-        "data": _script_json(data),
-        "plotly": get_plotlyjs(),
-        "js": _part("export.js") + _part("attention.js"),
     }
-    return Template(_part("attention.html")).substitute(parts)
+    return page(
+        "attention",
+        parts,
+        kicker="Attention report",
+        title=title if title is not None else f"How sharp are the heads of {contents['model']}?",
+        about=_about(contents),
+        data=data,
+        styles=("page.css", "attention.css"),
+    )
 
 
 def _known(contents: Mapping[str, Any], name: str) -> bool:

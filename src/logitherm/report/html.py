@@ -12,12 +12,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import metadata, resources
 from string import Template
 from typing import Any, Protocol
 
 from logitherm._words import counted
 from logitherm.report.enough import enough, parted
+from logitherm.report.frame import export_buttons, page
 from logitherm.report.groups import group_table
 from logitherm.report.tables import export_tables
 from logitherm.report.trust import FIGURE as TRUST_FIGURE
@@ -198,7 +198,7 @@ def _saved(study: Mapping[str, Any]) -> str:
     return (
         f'<div class="saved"><div><p class="value words">{escape(study["method"]).capitalize()}</p>'
         f'<p class="interval">{escape(study.get("words", "")).capitalize()}</p></div>'
-        f'<p class="cells">{"".join(cells)}</p></div>{group_table(study, _export)}'
+        f'<p class="cells">{"".join(cells)}</p></div>{group_table(study, export_buttons)}'
         "<h3>One temperature instead</h3>"
     )
 
@@ -347,16 +347,6 @@ def _likelihood_words(study: Mapping[str, Any]) -> str:
     return words + f"{lowest}{interval}."
 
 
-def _export(figure: str, *, image: bool = True) -> str:
-    kinds = ["csv", "json", *(["svg"] if image else [])]
-    buttons = "".join(
-        f'<button type="button" data-export="{kind}" data-figure="{figure}" '
-        f'aria-label="{kind.upper()} of {figure.replace("-", " ")}">{kind.upper()}</button>'
-        for kind in kinds
-    )
-    return f'<span class="exports">{buttons}</span>'
-
-
 def _use(study: Mapping[str, Any]) -> str:
     """How to apply the fit; at a bound, or where it does harm, there is nothing worth applying."""
     fit = study["fit"]
@@ -449,22 +439,6 @@ def _readings(study: Mapping[str, Any]) -> list[dict[str, str]]:
     return readings
 
 
-def _script_json(data: Any) -> str:
-    """JSON that may stand in a script element: no '<' is left that could close it. NaN and infinities raise."""
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _version() -> str:
-    try:
-        return metadata.version("logitherm")
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _part(name: str) -> str:
-    return resources.files("logitherm.report").joinpath(name).read_text(encoding="utf-8")
-
-
 def render_report(study: Study, *, title: str | None = None) -> str:
     """A calibration study as one HTML file that needs nothing else: no network, no other file.
 
@@ -499,8 +473,6 @@ def render_report(study: Study, *, title: str | None = None) -> str:
     >>> page.startswith("<!DOCTYPE html>")
     True
     """
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped, unused-ignore]
-
     contents = study.to_dict()
     fit, temperatures = contents["fit"], contents["reliability"]["grid"]["temperature"]
     heading = title if title is not None else f"How honest is {contents['name']}?"
@@ -512,13 +484,8 @@ def render_report(study: Study, *, title: str | None = None) -> str:
         "readings": _readings(contents),
         "figures": _figures(contents, start),
     }
-    version = _version()
     single = contents["method"] == "temperature"
     parts = {
-        "version": version,
-        "title": escape(heading),
-        "css": _part("page.css"),
-        "about": _about(contents),
         "verdict": _verdict(contents),
         "temperature_heading": "The temperature" if single else "The calibrator",
         "temperature": _temperature(contents),
@@ -530,22 +497,26 @@ def render_report(study: Study, *, title: str | None = None) -> str:
         "likelihood_heading": "Why this temperature" if single else "Which temperature alone",
         "likelihood_words": _likelihood_words(contents),
         "use": _use(contents),
-        "enough": enough(contents, _export),
-        "trust": trust(contents, _export),
+        "enough": enough(contents, export_buttons),
+        "trust": trust(contents, export_buttons),
         "scored_on": escape(contents["scored_on"]),
         "fitted_by": _fitted_by(contents),
         "interval_by": _interval_by(contents),
         "bins": len(contents["reliability"]["before"]["count"]),
         "zero_labels": _zero_labels(fit),
-        "colophon": f"Made by logitherm {version}".strip() + ". Everything on this page is in this one file.",
-        "scores_export": _export("scores", image=False),
-        "before_export": _export("reliability-before"),
-        "after_export": _export("reliability-after"),
-        "slider_export": _export("slider-diagram"),
-        "histogram_export": _export("confidence-histogram"),
-        "likelihood_export": _export("nll-curve"),
-        "data": _script_json(data),
-        "plotly": get_plotlyjs(),
-        "js": _part("export.js") + _part("page.js"),
+        "scores_export": export_buttons("scores", image=False),
+        "before_export": export_buttons("reliability-before"),
+        "after_export": export_buttons("reliability-after"),
+        "slider_export": export_buttons("slider-diagram"),
+        "histogram_export": export_buttons("confidence-histogram"),
+        "likelihood_export": export_buttons("nll-curve"),
     }
-    return Template(_part("page.html")).substitute(parts)
+    return page(
+        "page",
+        parts,
+        kicker="Calibration report",
+        title=heading,
+        about=_about(contents),
+        data=data,
+        styles=("page.css",),
+    )

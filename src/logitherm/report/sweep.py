@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from html import escape
-from string import Template
 from typing import Any
 
 from logitherm.report.figures import ThemeName
-from logitherm.report.html import _export, _part, _script_json, _version
+from logitherm.report.frame import export_buttons, page
 from logitherm.report.words import DASH, MINUS, NBSP, as_count, as_number
 
 SHOWN_PROMPTS, SHOWN_TEXTS = 40, 4  # in the page; the numbers are of all
@@ -130,8 +129,6 @@ def render_sweep(contents: Mapping[str, Any], *, title: str | None = None) -> st
     >>> page.startswith("<!DOCTYPE html>")
     True
     """
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped, unused-ignore]
-
     temperatures = contents["temperatures"]
     start = _start(contents)
     names = [name for name in _curves(contents) if name not in ("loop_rate", "excess")]
@@ -145,10 +142,6 @@ def render_sweep(contents: Mapping[str, Any], *, title: str | None = None) -> st
         "texts": [[of[:SHOWN_TEXTS] for of in at[:SHOWN_PROMPTS]] for at in contents["texts"]],
     }
     parts = {
-        "version": _version(),
-        "title": escape(title if title is not None else _question(contents)),
-        "css": _part("page.css") + _part("sweep.css"),
-        "about": _about(contents),
         "verdict": _verdict(contents),
         "slider_max": len(temperatures) - 1,
         "slider_start": start,
@@ -160,19 +153,24 @@ def render_sweep(contents: Mapping[str, Any], *, title: str | None = None) -> st
         "curves": "".join(f"<section>{_figure(name, contents)}</section>" for name in names),
         "choices": _choices(contents),
         "numbers": _numbers(contents),
-        "numbers_export": _export("numbers", image=False),
+        "numbers_export": export_buttons("numbers", image=False),
         "turning": TURNING if "turning_point" in contents["choices"] else "",
         "shade": SHADE if _headline(contents) else "",
         "replicates": contents["replicates"],
         "confidence": f"{100 * contents['confidence']:g}",
         "tokens": contents["tokens"],
         "counted": _range(contents["counted"]),
-        "colophon": f"Made by logitherm {_version()}".strip() + ". Everything on this page is in this one file.",
-        "data": _script_json(data),
-        "plotly": get_plotlyjs(),
-        "js": _part("export.js") + _part("sweep.js"),
     }
-    return Template(_part("sweep.html")).substitute(parts)
+    return page(
+        "sweep",
+        parts,
+        kicker="Temperature sweep",
+        title=title if title is not None else _question(contents),
+        about=_about(contents),
+        data=data,
+        styles=("page.css", "sweep.css"),
+        everything="All numbers and texts (JSON)",
+    )
 
 
 def sweep_tables(contents: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
@@ -227,7 +225,7 @@ def _marked(contents: Mapping[str, Any]) -> dict[str, Any] | None:
 def _figure(name: str, contents: Mapping[str, Any]) -> str:
     look = _curves(contents)[name]
     return (
-        f'<div class="head"><h2>{look["name"]}</h2>{_export(name)}</div><p>{look["words"]}</p>'
+        f'<div class="head"><h2>{look["name"]}</h2>{export_buttons(name)}</div><p>{look["words"]}</p>'
         f'<figure><div class="chart" id="{name}" role="img" aria-label="{look["name"]} against temperature; its '
         'numbers are behind the CSV button"></div></figure>'
     )
