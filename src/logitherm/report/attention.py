@@ -1,7 +1,7 @@
 """One offline HTML file about the attention heads of a model: a map, the heads that stand out, and their temperature.
 
 The page is made as that of a calibration study is: nothing is loaded, everything is escaped, and no number is computed.
-attention.html, attention.css and attention.js beside this file are the page, with page.css and export.js.
+attention.html, attention.css and attention.js beside this file are the page, with page.css.
 """
 
 from __future__ import annotations

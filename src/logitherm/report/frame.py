@@ -1,4 +1,7 @@
-"""What all reports share: one offline file with its look, its data and its scripts, and the buttons that export."""
+"""What all reports share: one offline file with its look, its data and its scripts, and the buttons that export.
+
+The page carries its own Plotly and loads nothing: a Content-Security-Policy in frame.html forbids every request.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """One offline HTML file from a calibration study: words, table, figures, and a slider over a precomputed grid of T.
 
-The page carries its own Plotly and loads nothing: a Content-Security-Policy in it forbids every request. What the user
-chose (title, file names, verdict) is escaped. page.html, page.css, page.js and
-export.js beside this file are the page itself.
+What the user chose (title, file names, verdict) is escaped. page.html, page.css and page.js beside this file are the
+page itself, in the frame that all reports have.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One offline HTML file from a temperature sweep: sample texts under a slider, and the curves.
 
 The page is made as that of a calibration study is: nothing is loaded, everything is escaped, and no number is computed.
-sweep.html, sweep.css and sweep.js beside this file are the page, with page.css and export.js.
+sweep.html, sweep.css and sweep.js beside this file are the page, with page.css.
 """
 
 from __future__ import annotations
