@@ -171,8 +171,9 @@ def attention_state(
         return x
 
     m = attention.moments(
-        xp.reshape(q / t[..., None], (batch * heads, queries, -1)),
+        xp.reshape(q, (batch * heads, queries, -1)),
         xp.reshape(k, (batch * key_heads, keys, -1)),
+        xp.reshape(t, (batch * heads, queries)),
         np.arange(batch * heads) // (heads // key_heads),
         np.broadcast_to(start, (batch * heads, queries)),
         np.broadcast_to(stop, (batch * heads, queries)),

@@ -30,15 +30,16 @@ class Block(NamedTuple):
 def moments(
     q: Array,
     k: Array,
+    temperature: Array,
     of_head: np.ndarray,
     start: np.ndarray,
     stop: np.ndarray,
     finish: Callable[[Array, Block], Array] | None = None,
 ) -> Moments:
-    """States at T = 1 of the scores q k^T of every head and query, each (heads, queries), float64.
+    """States of the scores q k^T / T of every head and query, each (heads, queries), float64.
 
-    q (heads, queries, width), already divided by the temperature; k (key heads, keys, width), of which head h has
-    of_head[h]. Query (h, i) sees the keys start[h, i] to stop[h, i]. `finish` may change a block of scores.
+    q (heads, queries, width), T (heads, queries); k (key heads, keys, width), of which head h has of_head[h]. Query
+    (h, i) sees the keys start[h, i] to stop[h, i]. `finish` may change a block of scores.
     """
     heads, queries = q.shape[:2]
     on_cpu = not is_torch(q) or q.device.type == "cpu"
@@ -46,7 +47,8 @@ def moments(
     out = namespace(q).empty(min(VALUES, heads * queries * k.shape[1]), dtype=q.dtype, **where)
     known = _Known(heads, queries) if on_cpu else _KnownElsewhere(q)
     for block in _blocks(start, stop, k.shape[1]):
-        x = _product(q[block.heads, block.queries], k, of_head[block.heads], block.keys, out)
+        some = q[block.heads, block.queries] / temperature[block.heads, block.queries, None]
+        x = _product(some, k, of_head[block.heads], block.keys, out)
         if finish is not None:
             x = finish(x, block)
         first, last = (
