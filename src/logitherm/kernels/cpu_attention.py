@@ -5,10 +5,30 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from logitherm.kernels.cpu import _FLAGS, LN2, _row_sums, _row_ties
+from logitherm.kernels.cpu import _FLAGS, _REDUCE, LN2, _exp2, _floor, _full_width, _maximum
 from logitherm.kernels.cpu_sampling import BLOCK, _top
 
 TOP, REST, GAP, SPREAD = range(4)  # of a row's state, at T = 1; see `logitherm.kernels.reference.Moments`
+
+
+@njit(fastmath=_REDUCE, **_FLAGS)
+def _sums(row, top, scale):
+    """Number of maxima; sums of 2^x, 2^x x and 2^x x^2 over the states below it, x = (score - top) scale."""
+    _full_width()
+    zero, one = row.dtype.type(0), row.dtype.type(1)
+    floor = _floor(zero)
+    ties, s0, s1, s2 = zero, zero, zero, zero
+    for j in range(row.shape[0]):
+        d = row[j] - top
+        x = _maximum(d * scale, floor)
+        e = _exp2(x)
+        ties += one if row[j] >= top else zero
+        e = e if d < zero else zero
+        t = e * x
+        s0 += e
+        s1 += t
+        s2 += t * x
+    return ties, s0, s1, s2
 
 
 @njit(**_FLAGS)
@@ -25,8 +45,8 @@ def collect(scores, start, stop, state):
                 break
             if not allowed:
                 continue
-            s0, s1, s2 = _row_sums(part, top, scale)
-            rest = np.float64(_row_ties(part, top)) + np.float64(s0)
+            ties, s0, s1, s2 = _sums(part, top, scale)
+            rest = np.float64(ties) - 1 + np.float64(s0)
             gap = -np.float64(s1) * LN2 / (1 + rest)
             spread = np.float64(s2) * LN2 * LN2 - gap * gap * (1 + rest)
             rise = np.float64(top) - state[i, TOP]
