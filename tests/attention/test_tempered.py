@@ -128,6 +128,7 @@ def test_rules_and_temperatures():
     counts = torch.arange(1, N + 1, dtype=torch.float64)
     rules = {
         LogLength(): usual / counts.clamp_min(2).log(),
+        LogLength(0.5, length=4): 2 * usual / (counts.log() / math.log(4)).clamp_min(1),
         ByPosition(scale=0.5, every=2): usual / (1 + 0.5 * torch.log1p(torch.floor(counts / 2))),
         Yarn(16.0): torch.tensor(usual / (0.1 * math.log(16) + 1) ** 2),
         CosineSchedule(4.0, 1.0, steps=10): torch.tensor(2.5),
@@ -143,6 +144,8 @@ def test_rules_and_temperatures():
     seen = Queries(q, k, MASK, True)
     brute = (MASK & torch.ones(N, N, dtype=torch.bool).tril()).sum(-1)
     assert torch.equal(seen.visible, brute)
+    with pytest.raises(ValueError, match="length: must be more than 1; got 1"):
+        LogLength(length=1)
 
 
 def test_what_is_learned_stays_finite():

@@ -52,26 +52,42 @@ class Queries(NamedTuple):
 class LogLength:
     """T = sqrt(width) / (scale log n) for n visible keys: scalable softmax (SSMax), which stays sharp as n grows.
 
+    With a `length` it is sqrt(width) / (scale max(1, log n / log length)): the usual T up to the number of keys that a
+    model was trained with, colder from there on.
+
     Parameters
     ----------
     scale : float or tensor
         Of a tensor one a head, (heads, 1), which may be learned.
+    length : float, optional
+        More than 1.
 
     References
     ----------
-    Nakanishi (2025), Scalable-Softmax is superior for attention, eq. 2.
+    Nakanishi (2025), Scalable-Softmax is superior for attention, eq. 2. With a length: Su (2021); `use_logn_attn` and
+    `seq_length` of Qwen.
 
     Examples
     --------
     >>> q = torch.zeros(1, 1, 3, 4)
     >>> LogLength()(Queries(q, q, None, True)).round(decimals=3)    # for one key, where every T is the same, as for two
     tensor([2.8850, 2.8850, 1.8200])
+    >>> LogLength(length=2)(Queries(q, q, None, True)).round(decimals=3)
+    tensor([2.0000, 2.0000, 1.2620])
     """
 
     scale: Any = 1.0
+    length: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.length is not None and not self.length > 1:
+            raise ValueError(f"length: must be more than 1; got {self.length}; that of training")
 
     def __call__(self, seen: Queries) -> Tensor:
-        return math.sqrt(seen.q.shape[-1]) / (self.scale * seen.visible.clamp_min(2).log())
+        sharper = seen.visible.clamp_min(2).log()
+        if self.length is not None:
+            sharper = (sharper / math.log(self.length)).clamp_min(1)
+        return math.sqrt(seen.q.shape[-1]) / (self.scale * sharper)
 
 
 @dataclass(frozen=True)
