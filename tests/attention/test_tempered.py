@@ -213,3 +213,25 @@ def test_refusals(changed, message):
     q, k, v = qkv(torch.float32)
     with pytest.raises((ValueError, TypeError), match=message):
         tempered_attention(**{"q": q, "k": k, "v": v} | changed)
+
+
+def test_what_a_new_user_may_hand_over():
+    q, k, v = qkv(torch.float32)
+    none = MASK.clone()
+    none[0, 0, 2] = False
+    out = tempered_attention(q, k, v, temperature=SetPoint(entropy=0.5), mask=none)
+    out.sum().backward()
+    assert all(torch.isfinite(x.grad).all() for x in (q, k, v)), "a query that sees no key leaves no NaN"
+    one = torch.ones(N, dtype=torch.bool)
+    assert torch.allclose(tempered_attention(q, k, v, mask=one), tempered_attention(q, k, v), atol=1e-6)
+    layer = TemperedAttention(16, 4, temperature=LogLength(torch.nn.Parameter(torch.ones(4, 1))))
+    assert "temperature_scale" in layer.state_dict()
+    for bad, message in (
+        ({"temperature": LogLength}, "temperature: must be a rule itself; got the class LogLength"),
+        ({"temperature": SetPoint(entropy=-1.0)}, "temperature: must have an entropy of 0 or more"),
+        ({"dropout": 1.5}, "dropout: must be at least 0 and below 1"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            tempered_attention(q, k, v, **bad)
+    with pytest.raises(ValueError, match="factor: must be at least 1"):
+        Yarn(0.5)

@@ -46,6 +46,10 @@ class AttentionReport:
     other: tuple[Mapping[str, np.ndarray], ...] = ()
     queries: int | None = None
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{len(getattr(self, name))} {name}" for name in ("collapsed", "uniform", "sinks"))
+        return f"AttentionReport({len(self.layers)} layers, {self.heads} heads, {self.sequences} sequences: {found})"
+
     @property
     def heads(self) -> int:
         return sum(layer.heads for layer in self.layers)

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from logitherm._array import dtype_name
+from logitherm._array import describe, dtype_name
 
 # (q, k, v, causal) -> softmax(q k^T) v and log Z, for heads of equal number; causal as in PyTorch, for equal lengths
 Kernel = Callable[[Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor]]
 TRIED = 16  # queries and keys on which a kernel's log Z is tried
 CLOSE = 1e-3
+WHAT = ("first result is softmax(q k^T) v", "second result is log Z = logsumexp(q k^T)")
 
 
 def log_z_and_mean(q: Tensor, k: Tensor, causal: bool, kernel: Kernel) -> tuple[Tensor, Tensor]:
@@ -36,13 +37,30 @@ def require_log_z(kernel: Kernel, device: str, dtype: str) -> None:
         x = q.double() @ k.double().mT
         if causal:
             x = x.masked_fill(torch.ones(TRIED, TRIED, dtype=torch.bool).triu(1), -math.inf)
-        _, log_z = kernel(given[0], given[1], given[1], causal)
-        off = (log_z.double().cpu() - x.logsumexp(-1)).abs().max().item()
-        if not off < CLOSE:
-            raise RuntimeError(
-                f"method: must be a kernel whose second result is log Z = logsumexp(q k^T); got one that is off by "
-                f'{off:.3g}, causal={causal}; take method="online"'
+        found = kernel(given[0], given[1], given[1], causal)
+        wanted = x.softmax(-1) @ k.double(), x.logsumexp(-1)
+        if not _are_of_shape(found, wanted):
+            raise TypeError(
+                "method: must be a kernel that returns the tensors softmax(q k^T) v, shaped as q, and log Z, (batch, "
+                f'heads, queries); got {_shapes(found)}; take method="online"'
             )
+        for what, one, other in zip(WHAT, found, wanted, strict=True):
+            off = (one.double().cpu() - other).abs().max().item()
+            if not off < CLOSE:
+                raise RuntimeError(
+                    f"method: must be a kernel whose {what}; got one that is off by {off:.3g}, causal={causal}; take "
+                    'method="online"'
+                )
+
+
+def _are_of_shape(found: Any, wanted: tuple[Tensor, Tensor]) -> bool:
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        return False
+    return all(isinstance(x, Tensor) and x.shape == y.shape for x, y in zip(found, wanted, strict=True))
+
+
+def _shapes(found: Any) -> str:
+    return ", ".join(map(describe, found)) if isinstance(found, (tuple, list)) else describe(found)
 
 
 def kernel_for(device: str) -> Kernel:

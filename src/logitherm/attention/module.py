@@ -19,6 +19,7 @@ class TemperedAttention(nn.Module):
     key_heads : int, optional
         Default `heads`; a divisor of it.
     temperature : float, tensor, Temperature, SetPoint or rule, optional
+        A parameter of a rule, `LogLength(nn.Parameter(...))`, is one of the layer, learned and saved with it.
         `LearnableTemperature(torch.full((heads, 1), math.sqrt(width / heads)))` is one a head, learned with the layer.
     bias : bool
         Whether the projections have one.
@@ -49,12 +50,19 @@ class TemperedAttention(nn.Module):
     ) -> None:
         super().__init__()
         key_heads = heads if key_heads is None else key_heads
-        if width % heads or heads % key_heads:
+        if heads < 1 or key_heads < 1 or width % heads or heads % key_heads:
             raise ValueError(
-                f"heads: must divide the width {width}, and be a multiple of key_heads; got {heads} and {key_heads}"
+                f"heads: must divide the width {width}, and be a multiple of key_heads; got {heads} and {key_heads}; "
+                "change one"
             )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout: must be at least 0 and below 1; got {dropout}; it is a share of the weights")
         self.heads, self.key_heads, self.dropout = heads, key_heads, dropout
         self.temperature = temperature
+        if not isinstance(temperature, nn.Module):
+            for name, value in getattr(temperature, "__dict__", {}).items():
+                if isinstance(value, nn.Parameter):
+                    self.register_parameter(f"temperature_{name}", value)
         size = width // heads
         self.query = nn.Linear(width, width, bias)
         self.key = nn.Linear(width, key_heads * size, bias)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from logitherm.attention.state import AttentionState, attention_state
+from logitherm.kernels.graphs import outside_graphs
 
 POLYNOMIAL = (-0.037, 0.481, -2.3, 4.917, -1.791)  # of the entropy in nats, highest power first
 FROM = 0.5  # nats, below which attention is sharp enough
@@ -43,6 +44,7 @@ class Queries(NamedTuple):
             seen = seen & (torch.arange(keys, device=self.q.device) <= self.position[:, None])
         return seen.expand(*seen.shape[:-1], keys).sum(-1)
 
+    @outside_graphs
     def state(self) -> AttentionState:
         """How sharp attention is at T = sqrt(width)."""
         return attention_state(self.q, self.k, mask=self.mask, causal=self.causal, empty="nan")
@@ -108,6 +110,10 @@ class ByPosition:
     scale: float = 0.1
     every: int = 8192
 
+    def __post_init__(self) -> None:
+        if not self.every >= 1:
+            raise ValueError(f"every: must be at least 1; got {self.every}; it is a number of tokens")
+
     def __call__(self, seen: Queries) -> Tensor:
         steps = torch.div(seen.position + 1, self.every, rounding_mode="floor")
         return math.sqrt(seen.q.shape[-1]) / (1 + self.scale * torch.log1p(steps.float()))
@@ -129,6 +135,10 @@ class Yarn:
     """
 
     factor: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.factor < math.inf:
+            raise ValueError(f"factor: must be at least 1; got {self.factor}; it is the new length over the old")
 
     def __call__(self, seen: Queries) -> Tensor:
         return torch.tensor(math.sqrt(seen.q.shape[-1]) / (0.1 * math.log(self.factor) + 1) ** 2)

@@ -137,15 +137,18 @@ def attention_state(
     _require_fit(q, k, causal and positions is None)
     if softcap is not None and not 0 < softcap < math.inf:
         raise ValueError(f"softcap: must be finite and positive; got {softcap}; None is without")
-    if window is not None and window < 1:
-        raise ValueError(f"window: must be at least 1; got {window}; None is without")
+    if window is not None and (not isinstance(window, (int, np.integer)) or window < 1):
+        raise ValueError(f"window: must be an integer, at least 1; got {window!r}; None is without")
     if empty not in ("raise", "nan"):
         raise ValueError(f"empty: must be raise or nan; got {empty!r}; choose one")
     xp = namespace(q)
     t = math.sqrt(q.shape[-1]) if temperature is None else temperature
     t = as_temperature(t, xp.broadcast_to(q[..., :1], (*q.shape[:-1], 1)))
+    t = t.detach() if is_torch(t) else t
     if not bool(xp.all(t > 0)):
-        raise ValueError(f"temperature: must be positive for attention; got {describe(temperature)}")
+        raise ValueError(
+            f"temperature: must be positive for attention; got {describe(temperature)}; a small T is nearly the limit"
+        )
     q, k, t = (xp.reshape(value, (-1, *value.shape[len(lead) - 1 :])) for value in (q, k, t))
     batch, heads, queries, _ = q.shape
     key_heads, keys = k.shape[1:3]
@@ -206,25 +209,35 @@ def _by_kernel(method: Any, q: Array, k: Array, causal: bool, shape: tuple[int, 
     kernel = method if callable(method) else kernel_for(q.device.type)
     log_z, mean = log_z_and_mean(q, k.repeat_interleave(q.shape[1] // k.shape[1], 1), causal, kernel)
     log_z, mean = log_z.reshape(shape), mean.reshape(shape)
-    bad = ~log_z.isfinite()
+    bad = ~(log_z + mean).isfinite()  # of NaN in a query some kernels make a log Z that is finite
     if bool(bad.any()):
-        _raise_bad_query(to_numpy(bad), to_numpy(log_z), shape)
+        _raise_bad_query(to_numpy(bad), to_numpy(log_z + mean), shape)
     return AttentionState(log_z, mean, log_z - mean, None, None)
 
 
 def _as_heads(x: Any, name: str) -> Array:
     x = as_logits(x, name=name)
+    if not isinstance(x, np.ndarray) and not is_torch(x):
+        raise TypeError(f"{name}: must be of NumPy or PyTorch; got {_library(x)}; convert it with numpy.asarray")
     if not 2 <= x.ndim <= 4 or 0 in x.shape:
         raise ValueError(
-            f"{name}: must be (batch, heads, rows, width), or without the first of these; got {describe(x)}"
+            f"{name}: must be (batch, heads, rows, width), or without the first of these, and of no axis of 0; got "
+            f"{describe(x)}; mend it"
         )
     x = x.detach() if is_torch(x) else x
     return x[None] if x.ndim == 2 else x
 
 
+def _library(x: Any) -> str:
+    return type(x).__module__.split(".")[0]
+
+
 def _require_fit(q: Array, k: Array, causal: bool) -> None:
     if namespace(q) is not namespace(k) or q.dtype != k.dtype:
-        raise TypeError(f"k: must be of the library and dtype of q, {dtype_name(q)}; got {describe(k)}; convert it")
+        raise TypeError(
+            f"k: must be of the library and dtype of q, {_library(q)} {dtype_name(q)}; got {_library(k)} "
+            f"{dtype_name(k)}; convert it"
+        )
     if q.ndim != k.ndim or q.shape[:-3] != k.shape[:-3] or q.shape[-1] != k.shape[-1]:
         raise ValueError(f"k: must have the batch and width of q, {describe(q)}; got {describe(k)}; mend it")
     if q.shape[-3] % k.shape[-3]:
@@ -241,6 +254,7 @@ def _require_fit(q: Array, k: Array, causal: bool) -> None:
 def _as_pairs(x: Any, name: str, q: Array, lead: tuple[int, ...], shape: tuple[int, ...]) -> Array:
     """A mask or bias for every pair, as a view (batch, heads, queries, keys)."""
     x = as_array(x, name)
+    x = x.detach() if is_torch(x) else x
     kind = dtype_name(x)
     if name == "mask" and kind != "bool":
         raise TypeError(f"mask: must be boolean, True for keys that are seen; got {describe(x)}; numbers are a bias")
@@ -278,6 +292,8 @@ def ranges(
 def _with_sink(m: Moments, sink: Any, shape: tuple[int, ...]) -> Moments:
     """With one more state, of this score."""
     value = np.asarray(to_numpy(as_array(sink, "sink")), dtype=np.float64)
+    if np.isnan(value).any() or (value == math.inf).any():
+        raise ValueError(f"sink: must be finite or -inf; got {describe(sink)} with NaN or +inf; mend it")
     try:
         value = np.broadcast_to(value, shape).reshape(m.top.shape)
     except ValueError as error:

@@ -29,10 +29,23 @@ def target_temperature(seen: Queries, target: SetPoint) -> Tensor:
     if it sees too few keys; a T that is next to nothing if its best keys tie, or the entropy is 0.
     """
     shape = seen.q.shape[:-1]
+    _require_target(target)
+    if 0 in (*shape, seen.k.shape[-2]):
+        return torch.full(shape, math.inf, dtype=_kind(seen.q), device=seen.q.device)
     entropy = torch.as_tensor(target.entropy, dtype=_kind(seen.q), device=seen.q.device).broadcast_to(shape)
     k = seen.k.repeat_interleave(shape[1] // seen.k.shape[1], 1)
     found: Tensor = _Target.apply(seen.q, k, entropy, seen, target)
     return found
+
+
+def _require_target(target: SetPoint) -> None:
+    if target.out_of_range != "limit":
+        raise ValueError(
+            f"temperature: must have out_of_range='limit' in attention, where some queries see few keys; got "
+            f"{target.out_of_range!r}; leave it out"
+        )
+    if not bool((torch.as_tensor(target.entropy) >= 0).all()):
+        raise ValueError(f"temperature: must have an entropy of 0 or more; got {target}; it is in nats")
 
 
 class _Target(torch.autograd.Function):
@@ -43,6 +56,8 @@ class _Target(torch.autograd.Function):
         for rows, scores in blocks_of_scores(q, k, seen):
             hot = entropy[:, :, rows] >= count[:, :, rows].log()  # those that see no key too
             scores = torch.where((count[:, :, rows] == 0)[..., None], 0.0, scores)
+            if not bool(scores.amax(-1).isfinite().all()):
+                raise ValueError("q, k: must be finite, and their products; got NaN or infinity; mend them")
             solved = torch.where(hot, math.inf, _solved(scores, entropy[:, :, rows]))
             t[:, :, rows] = solved.maximum(COLDEST * scores.amax(-1).abs() + torch.finfo(t.dtype).tiny)
         ctx.seen = seen._replace(q=None, k=None)
@@ -58,6 +73,7 @@ class _Target(torch.autograd.Function):
         for rows, scores in blocks_of_scores(q, k, ctx.seen):
             x = torch.where(scores > -math.inf, scores / t[:, :, rows, None], -math.inf)  # T may be inf
             p = x.softmax(-1)
+            p = torch.where(p > 0, p, 0.0)  # queries that see no key have NaN
             x = torch.where(p > 0, x, 0.0)
             above = x - (p * x).sum(-1, keepdim=True)
             heat = (p * above**2).sum(-1)
@@ -90,10 +106,12 @@ def _solved(scores: Tensor, entropy: Tensor) -> Tensor:
 def blocks_of_scores(q: Tensor, k: Tensor, seen: Queries) -> Iterator[tuple[slice, Tensor]]:
     """Queries, and their scores q k^T with -inf for keys that they do not see, float32 at least."""
     batch, heads, queries = q.shape[:3]
-    size = max(1, VALUES // (batch * heads * k.shape[-2]))
+    size = max(1, VALUES // max(1, batch * heads * k.shape[-2]))
+    q, k = q.to(_kind(q)), k.to(_kind(q))  # in half types scores would overflow, and tie where they do not
     for start in range(0, queries, size):
         rows = slice(start, min(start + size, queries))
-        scores = (q[:, :, rows] @ k.mT).to(_kind(q))
+        with torch.autocast(q.device.type, enabled=False):
+            scores = q[:, :, rows] @ k.mT
         yield rows, _hidden(scores, seen, rows, k.shape[-2], queries)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from logitherm._array import as_temperature, describe, should_check
+from logitherm._array import as_temperature, describe, dtype_name, should_check
 from logitherm.attention.rules import Queries
 from logitherm.attention.target import blocks_of_scores, target_temperature
 from logitherm.thermostat import SetPoint
@@ -49,7 +49,7 @@ def tempered_attention(
         Whether all weight is on the best key, as for T = 0 (keys that tie share it), and gradients are those of softmax
         at T: straight through.
     dropout : float
-        Of weights; not with `hard`.
+        Of weights, from 0 to below 1; with `hard` there is none.
     step : any
         Handed to temperatures that are schedules.
 
@@ -84,6 +84,9 @@ def tempered_attention(
     torch.Size([1, 2, 8, 16])
     """
     _require_fit(q, k, v, mask, causal)
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: must be at least 0 and below 1; got {dropout}; it is a share of the weights")
+    mask = mask[None] if mask is not None and mask.ndim == 1 else mask  # as backends need it
     t = resolve_temperature(temperature, q, k, mask=mask, causal=causal, step=step)
     if causal and q.shape[-2] == k.shape[-2] and mask is None:
         seen, flag = None, True
@@ -120,6 +123,8 @@ def resolve_temperature(
                 f"temperature: must be positive and finite; got {temperature}; hard=True is the limit of T = 0"
             )
         return float(temperature)
+    if isinstance(temperature, type):
+        raise TypeError(f"temperature: must be a rule itself; got the class {temperature.__name__}; call it")
     if not hasattr(temperature, "resolve") and callable(temperature):
         temperature = temperature(seen)
     one = torch.ones((), dtype=torch.promote_types(q.dtype, torch.float32), device=q.device)
@@ -160,12 +165,26 @@ def _require_fit(q: Any, k: Any, v: Any, mask: Any, causal: bool) -> None:
         raise ValueError(
             f"k: must have the batch and width of q, {describe(q)}, and its heads or a divisor; got {describe(k)}"
         )
+    if not q.dtype == k.dtype == v.dtype and not torch.is_autocast_enabled(q.device.type):
+        kinds = ", ".join(map(dtype_name, (q, k, v)))
+        raise TypeError(f"q, k, v: must be of one dtype, unless under autocast; got {kinds}; convert them")
     if v.shape[:-1] != k.shape[:-1]:
         raise ValueError(f"v: must have the batch, heads and keys of k, {describe(k)}; got {describe(v)}; mend it")
     if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
         raise TypeError(f"mask: must be boolean, True for keys that are seen; got {describe(mask)}; mend it")
+    pairs = (*q.shape[:-1], k.shape[-2])
+    if mask is not None and not _broadcasts(tuple(mask.shape), pairs):
+        raise ValueError(
+            f"mask: must broadcast against (batch, heads, queries, keys) = {pairs}; got {describe(mask)}; reshape it"
+        )
     if causal and q.shape[-2] > k.shape[-2]:
         raise ValueError(
-            f"causal: must have at least as many keys as queries; got {k.shape[-2]} and {q.shape[-2]}; pass those of "
-            "the cache too"
+            f"causal: must have at least as many keys as queries; got {q.shape[-2]} queries and {k.shape[-2]} keys; "
+            "pass those of the cache too"
         )
+
+
+def _broadcasts(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(given) <= len(wanted) and all(
+        n in (1, m) for n, m in zip(reversed(given), reversed(wanted), strict=False)
+    )

@@ -72,7 +72,8 @@ def head_map(contents: Mapping[str, Any], width: int) -> list[Text]:
     hidden = f" Heads from {shown} on are in --json and --report." if shown < most else ""
     legend = (
         "A row is a layer, a column a head: tenths of entropy over log n, 0 all weight on one key, 9 nearly the same "
-        f"on all; C, S, U as above. Mean H in nats; weights are softmax(q k / T).{hidden}"
+        "on all; C, S, U as above, where 0.1 is head 1 of layer 0. Mean H in nats; weights are softmax(q k / T)."
+        f"{hidden}"
     )
     return [*lines, Text(), *(Text(f"  {line}", style="dim") for line in textwrap.wrap(legend, max(width - 4, 20)))]
 

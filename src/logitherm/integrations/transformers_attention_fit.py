@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from logitherm._array import describe
 from logitherm.integrations.transformers_attention import LayerCall, Run, attending
 from logitherm.integrations.transformers_tempering import tempered
 from logitherm.thermostat import LearnableTemperature
@@ -62,7 +63,7 @@ def fit_attention_temperature(
     ----------
     model : nn.Module
         Gives a loss for inputs with labels; its parameters stay as they are.
-    batches : iterable of dicts
+    batches : iterable of dicts, or one
         Gone through in every pass, so a list or a loader. Without "labels" these are the "input_ids", -100 where the
         "attention_mask" is 0.
     per : "model", "layer" or "head"
@@ -89,6 +90,12 @@ def fit_attention_temperature(
         raise ValueError(f"per: must be one of {', '.join(PER)}; got {per!r}; choose one")
     if passes < 1:
         raise ValueError(f"passes: must be at least 1; got {passes}; 20 is usual")
+    if not 0 < low <= 1 <= high:
+        raise ValueError(f"low, high: must have 1, the model's own, between them; got {low} and {high}; 0.2 and 5 do")
+    if not rate > 0:
+        raise ValueError(f"rate: must be positive; got {rate}; 0.1 is usual")
+    if hasattr(batches, "keys"):  # one batch
+        batches = [batches]  # type: ignore[list-item]
     batches = list(batches) if isinstance(batches, Iterator) else batches
     learned = LearnableTemperature(_ones(model, batches, per), low=low, high=high)
     frozen = [p for p in model.parameters() if p.requires_grad]
@@ -144,7 +151,10 @@ def match_attention_entropy(
     >>> bool((match_attention_entropy(model, short, long).temperature < 1).all())    # of random weights all are too hot
     True
     """
+    short, long = (_with_labels(inputs, name) for inputs, name in ((short, "short"), (long, "long")))
     trained = short["input_ids"].shape[-1]
+    if trained < 2:
+        raise ValueError(f"short: must have 2 tokens or more; got {trained}; pass texts of the trained length")
     if long["input_ids"].shape[-1] <= trained:
         raise ValueError(
             f"long: must be longer than short, {trained} tokens; got {long['input_ids'].shape[-1]}; pass longer texts"
@@ -222,15 +232,24 @@ def _mean_loss(
         inputs = _with_labels(batch)
         tokens = int((inputs["labels"][:, 1:] != -100).sum())
         unit = unit or tokens
+        if not tokens:
+            continue
         with tempered(model, learned):
             loss = model(**inputs).loss
-        if backward:
-            (loss * (tokens / unit)).backward()
+            if backward:
+                (loss * (tokens / unit)).backward()
         total, count = total + loss.item() * tokens, count + tokens
+    if not count:
+        raise ValueError("batches: must have tokens to predict; got none; pass texts of 2 tokens or more")
     return total / count
 
 
-def _with_labels(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_labels(batch: Mapping[str, Tensor], name: str = "batches") -> dict[str, Tensor]:
+    if not hasattr(batch, "keys") or "input_ids" not in batch:
+        raise TypeError(
+            f"{name}: must be inputs of the model by name, with input_ids; got {describe(batch)}; "
+            "a tensor of tokens is {'input_ids': tokens}"
+        )
     inputs = dict(batch)
     if "labels" not in inputs:
         labels = inputs["input_ids"]

@@ -18,6 +18,7 @@ except ImportError as error:
 import numpy as np
 from torch import Tensor, nn
 
+from logitherm._array import describe
 from logitherm.attention import attention_state
 from logitherm.attention.findings import AttentionReport
 from logitherm.attention.heads import HeadSums, at_temperatures, of_queries, positions_of
@@ -167,6 +168,7 @@ def _batches(inputs: Any) -> Iterator[dict[str, Any]]:
     if not isinstance(inputs, Iterable):
         raise TypeError(f"inputs: must be token ids, a mapping or an iterable of these; got {type(inputs).__name__}")
     for batch in inputs:
+        given = describe(batch)
         if isinstance(batch, Tensor):
             batch = {"input_ids": batch}
         if not hasattr(batch, "keys") or not any(
@@ -174,7 +176,7 @@ def _batches(inputs: Any) -> Iterator[dict[str, Any]]:
         ):
             raise TypeError(
                 f"inputs: must be tensors of token ids (batch, tokens), or mappings with such; "
-                f"got {type(batch).__name__}"
+                f"got {given}; a text alone is tokens[None]"
             )
         yield {name: batch[name] for name in batch.keys()}  # noqa: SIM118 - some have no items
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from logitherm._array import describe
+from logitherm.attention import resolve_temperature
 from logitherm.attention.rules import Queries
 from logitherm.integrations.transformers_attention import LayerCall, Run, attending
+from logitherm.thermostat import SetPoint
 
 
 @contextmanager
@@ -20,7 +22,8 @@ def tempered(model: nn.Module, temperature: Any, *, step: Any = None) -> Iterato
     """While it lasts, scores of every layer are divided by `temperature` beyond what the model does: 1 changes nothing.
 
     Queries are divided, so whatever attention function the model uses serves; not with a softcap, before which it would
-    come. The model is as before afterwards. Derivatives are in the temperature, so it may be learned.
+    come. The model is as before afterwards. Derivatives are in the temperature, so it may be learned; with gradient
+    checkpointing, which runs layers again, `backward` is to be called within.
 
     Parameters
     ----------
@@ -29,7 +32,8 @@ def tempered(model: nn.Module, temperature: Any, *, step: Any = None) -> Iterato
     temperature : float, tensor, Temperature or rule
         T > 0, for all; or of a tensor one for each layer (layers, 1) or head (layers, heads). A schedule or a learned
         temperature gives one of these. A rule of `logitherm.attention.rules`, or a function of `Queries`, gives T over
-        sqrt(width) for every layer, which broadcasts against (batch, heads, queries).
+        sqrt(width) for every layer, which broadcasts against (batch, heads, queries). With `SetPoint(entropy=...)`
+        every query has that entropy, whatever the model does, over its keys without sinks and biases.
     step : any
         Handed to temperatures that are schedules.
 
@@ -48,7 +52,10 @@ def tempered(model: nn.Module, temperature: Any, *, step: Any = None) -> Iterato
     >>> torch.equal(cold, model(tokens).logits)
     False
     """
-    rule = None if hasattr(temperature, "resolve") or not callable(temperature) else temperature
+    if isinstance(temperature, type):
+        raise TypeError(f"temperature: must be a rule itself; got the class {temperature.__name__}; call it")
+    by_query = isinstance(temperature, SetPoint)
+    rule = by_query or (callable(temperature) and not hasattr(temperature, "resolve"))
     given = None if rule else as_table(temperature, step)
 
     def around(call: LayerCall, run: Run) -> Any:
@@ -56,7 +63,7 @@ def tempered(model: nn.Module, temperature: Any, *, step: Any = None) -> Iterato
             raise ValueError(
                 f"model: must have no softcap, which comes after the scores; got {call.softcap}; take another"
             )
-        t = _by_rule(rule, call) if rule else _of_layer(given, call.layer)
+        t = _by_rule(temperature, call) if rule else _of_layer(given, call)
         return run(query=(call.query / t[..., None]).to(call.query.dtype))
 
     with attending(model, around):
@@ -67,24 +74,36 @@ def as_table(temperature: Any, step: Any) -> Tensor:
     """T of every layer and head, each axis of one entry or all."""
     if hasattr(temperature, "resolve"):
         temperature = temperature.resolve(None, step)
+    if temperature is None or isinstance(temperature, (str, bool)):
+        raise TypeError(
+            f"temperature: must be a number, tensor, Temperature or rule; got {describe(temperature)}; 1 is as is"
+        )
     t = torch.as_tensor(temperature, dtype=None if isinstance(temperature, Tensor) else torch.float32)
     if t.ndim not in (0, 2) or not bool((t > 0).all()):
         raise ValueError(
-            f"temperature: must be positive, one number or (layers, 1) or (layers, heads); got {describe(temperature)}"
+            f"temperature: must be positive, one number or (layers, 1) or (layers, heads); got "
+            f"{describe(temperature)}; mend it"
         )
     return t.reshape(1, 1) if t.ndim == 0 else t
 
 
-def _of_layer(table: Tensor | None, layer: int) -> Tensor:
+def _of_layer(table: Tensor | None, call: LayerCall) -> Tensor:
     assert table is not None
+    layer, heads = call.layer, call.query.shape[1]
     if len(table) > 1 and layer >= len(table):
         raise ValueError(f"temperature: must have one entry a layer; got {len(table)} and a layer {layer}; add rows")
+    if table.shape[1] not in (1, heads):
+        raise ValueError(
+            f"temperature: must have one entry, or {heads}, for the heads of layer {layer}; got "
+            f"{describe(table)}; mend it"
+        )
     return table[layer if len(table) > 1 else 0][None, :, None]
 
 
-def _by_rule(rule: Callable[[Queries], Any], call: LayerCall) -> Tensor:
+def _by_rule(rule: Callable[[Queries], Any] | SetPoint, call: LayerCall) -> Tensor:
     mask = call.mask
     if mask is not None and mask.dtype != torch.bool:
         mask = mask > torch.finfo(mask.dtype).min / 2
-    t = torch.as_tensor(rule(Queries(call.query, call.key, mask, call.causal)))
-    return t.broadcast_to(call.query.shape[:-1]) / math.sqrt(call.query.shape[-1])
+    t = resolve_temperature(rule, call.query, call.key.to(call.query.dtype), mask=mask, causal=call.causal)
+    usual = 1 / call.scaling if isinstance(rule, SetPoint) else math.sqrt(call.query.shape[-1])
+    return torch.as_tensor(t).broadcast_to(call.query.shape[:-1]) / usual
