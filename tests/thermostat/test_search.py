@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import logitherm
 from logitherm import solve_temperature
 from logitherm.thermostat import search
 
@@ -140,12 +141,55 @@ def test_targets_next_to_the_limits(quantity):
             assert float(quantity("entropy", z[0], t[0])) == pytest.approx(goal, abs=8 * 2.2e-16)
 
 
-def test_the_kernel_is_used_and_the_search_is_short(ran, monkeypatch):
+def test_the_search_of_a_pool_is_short_and_uses_the_kernel(ran, monkeypatch):
     z = np.random.default_rng(0).normal(size=(2000, 50)).astype(np.float32)
     calls = []
     quantity = search._quantity
     monkeypatch.setattr(search, "_quantity", lambda *arguments: calls.append(1) or quantity(*arguments))
     ran("moments")
-    solve_temperature(z, entropy=2.0)
+    solve_temperature(z, entropy=2.0, pooled=True)
     assert ran("moments")
-    assert len(calls) <= 16  # two limits and a few steps for the slowest of 2000 rows
+    assert len(calls) <= 12  # two limits and a few steps
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("states", [1, 2, 18, 47, 48, 3000])
+@pytest.mark.parametrize("prior", [False, True])
+def test_kernel_and_definition_agree(kind, states, prior, ran, monkeypatch):
+    """Temperatures, the ends of the range, and which targets lie outside of it, forbidden states and ties included."""
+    if prior and kind == "top_probability":
+        return
+    rng = np.random.default_rng(states)
+    z = rng.normal(size=(300 if states < 1000 else 5, states)) * 2
+    z[rng.random(z.shape) < 0.1] = -math.inf
+    z[:, 0] = 0.5
+    z[0], z[1, : states // 2], z[2] = 0.0, 3.0, -2.0
+    log_prior = rng.normal(size=z.shape) if prior else None
+    goal = rng.uniform(0, 1.2, size=len(z)) * (1 if kind != "entropy" else math.log(states) + 0.1)
+    name, side = ("kl", kind) if kind in ("hot", "cold") else (kind, None)
+    problem = search.Problem(name, side, False, z, log_prior, np.full(len(z), 0.8))
+    ran("roots")
+    fast = search.search(problem, goal)
+    assert ran("roots")
+    monkeypatch.setattr(search.roots, "on_cpu", lambda *arrays: False)
+    slow = search.search(problem, goal)
+    close = [np.isclose(getattr(fast, end), getattr(slow, end), rtol=1e-12, atol=1e-13) for end in ("low", "high")]
+    assert np.all(close)
+    clear = np.minimum(np.abs(goal - slow.low), np.abs(goal - slow.high)) > 1e-12
+    np.testing.assert_array_equal(fast.inside[clear], slow.inside[clear])
+    np.testing.assert_allclose(fast.temperature[clear], slow.temperature[clear], rtol=1e-9)
+
+
+def test_rows_that_are_not_looked_at():
+    z = np.array([[1.0, 0.0], [np.nan, 0.0], [-np.inf, -np.inf], [np.inf, 0.0], [2.0, 0.0]])
+    t = solve_temperature(z, entropy=0.3, check=False)
+    assert np.isnan(t).tolist() == [False, True, True, True, False]
+    assert logitherm.entropy(z[[0, 4]], t[[0, 4]]) == pytest.approx(0.3)
+
+
+def test_blocks_and_threads_change_nothing(monkeypatch):
+    z = np.random.default_rng(0).normal(size=(40_000, 18))
+    whole = solve_temperature(z, entropy=1.0)
+    monkeypatch.setenv("LOGITHERM_NUM_THREADS", "1")
+    np.testing.assert_array_equal(whole, solve_temperature(z, entropy=1.0))
+    np.testing.assert_array_equal(whole[777], solve_temperature(z[777], entropy=1.0))

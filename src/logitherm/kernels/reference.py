@@ -43,13 +43,19 @@ def weighted(weights: Array, values: Array) -> Array:
     return xp.where(weights == 0, xp.zeros_like(weights), weights * xp.where(weights == 0, weights, values))
 
 
+def allowed(z: Array, log_prior: Array | None) -> tuple[Array, Array]:
+    """Logits that are -inf where the prior forbids a state, and their maximum (NaN, +inf, -inf for a bad row)."""
+    xp = namespace(z)
+    if log_prior is not None:
+        z = xp.where(log_prior == -math.inf, xp.full_like(z, -math.inf), z)
+    return z, xp.max(z, axis=-1, keepdims=True)
+
+
 @silent
 def exponents(z: Array, temperature: Array, log_prior: Array | None) -> tuple[Array, Array, Array]:
     """x - x_a for every state, the mark of a, the first of largest x, and max z (NaN, +inf, -inf for a bad row)."""
     xp = namespace(z)
-    if log_prior is not None:
-        z = xp.where(log_prior == -math.inf, xp.full_like(z, -math.inf), z)
-    top = xp.max(z, axis=-1, keepdims=True)
+    z, top = allowed(z, log_prior)
     x = over(z - top, temperature[..., None])
     if log_prior is not None:
         x = x + log_prior

@@ -158,5 +158,5 @@ def softmax(z: Array, temperature: Array, log_prior: Array | None, logarithm: bo
         if _run(kernel, z, temperature, out, 0, check):
             return like(out.reshape(tuple(z.shape)), z)
     if should_check(check, z, temperature):
-        require_rows(reference.exponents(z, temperature, log_prior)[2])
+        require_rows(reference.allowed(z, log_prior)[1][..., 0])
     return (reference.log_softmax if logarithm else reference.softmax)(z, temperature, log_prior)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from logitherm import kernels
 from logitherm._array import Array, dtype_name, namespace, silent
 from logitherm._solve import find_root
-from logitherm.kernels import Moments, exponential, reference
+from logitherm.kernels import Moments, exponential, reference, roots
 
 REACH = {"float32": 80.0, "float64": 300.0}  # |log T| within which a temperature is searched for
 
@@ -78,7 +78,9 @@ def _shifted_log_partition(m: Moments, top: Array, temperature: Array) -> Array:
 @silent
 def search(problem: Problem, goal: Array) -> Answer:
     """Newton in log T between the limits, per row or for the mean of all rows."""
-    z, t0 = problem.z, problem.reference_temperature
+    name, side, pooled, z, log_prior, t0 = problem
+    if not pooled and roots.on_cpu(z, log_prior, t0, goal):
+        return Answer(*roots.roots(name, side, z, log_prior, t0, goal))
     xp = namespace(z)
     pool: Callable[[Array], Array] = (lambda v: xp.mean(v)) if problem.pooled else (lambda v: v)
     wanted, _ = _turned(problem, goal, goal)
@@ -88,12 +90,13 @@ def search(problem: Problem, goal: Array) -> Answer:
     ends = tuple(pool(_quantity(problem, t)[0]) for t in (cold, hot))
     low, high = (_turned(problem, end, end)[0] for end in ends)
     inside = (wanted > low) & (wanted < high)
+    sought = xp.where(inside, wanted, low + 0.5 * (high - low))  # or rows that have no root would search to the bound
     unit, start, lower, upper = _start(problem, goal, pool)
 
     def residual(y: Array) -> tuple[Array, Array]:
         t = xp.broadcast_to(unit * exponential(y), tuple(t0.shape))
         value, slope = _turned(problem, *map(pool, _quantity(problem, t)))
-        return value - wanted, slope
+        return value - sought, slope
 
     eps = float(xp.finfo(z.dtype).eps)
     size = pool(_scale(z)) if problem.name == "mean_energy" else xp.ones_like(wanted)
