@@ -203,13 +203,17 @@ def as_temperature(
     *,
     name: str = "temperature",
     usual: str = "",
+    log_prior: Array | None = None,
 ) -> Array:
     """A temperature for every row of `z` (states last), in its dtype; objects with `resolve` are asked.
 
-    `usual` is for what has no limits of T, and says which T is; what an object gives is for the caller to look at.
+    A prior is told to those that have a method `under`, because what they hold is relative to it. `usual` is for what
+    has no limits of T, and says which T is; what an object gives is for the caller to look at.
     """
     asked = hasattr(temperature, "resolve")
     if asked:
+        if log_prior is not None and hasattr(temperature, "under"):
+            temperature = temperature.under(log_prior)
         temperature = temperature.resolve(z, step)
     xp = namespace(z)
     if is_traced(temperature) and namespace(temperature) is not xp:

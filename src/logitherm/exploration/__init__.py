@@ -1,1 +1,34 @@
 """Boltzmann policies: exploitation against curiosity, at a temperature that is measured or set."""
+
+from logitherm.exploration.duals import mpo_dual, mpo_temperature, reps_temperature, vmpo_temperature
+from logitherm.exploration.entropy_target import (
+    EntropyTarget,
+    check_entropy_target,
+    entropy_target,
+    sac_temperature,
+    sac_temperature_loss,
+)
+from logitherm.exploration.mellowmax import MellowmaxTemperature, mellowmax, mellowmax_temperature, soft_value
+from logitherm.exploration.policy import BoltzmannPolicy
+from logitherm.exploration.ratios import LogProbCheck, check_log_prob, importance_ratio, logprob_at
+
+__all__ = [
+    "BoltzmannPolicy",
+    "EntropyTarget",
+    "LogProbCheck",
+    "MellowmaxTemperature",
+    "check_entropy_target",
+    "check_log_prob",
+    "entropy_target",
+    "importance_ratio",
+    "logprob_at",
+    "mellowmax",
+    "mellowmax_temperature",
+    "mpo_dual",
+    "mpo_temperature",
+    "reps_temperature",
+    "sac_temperature",
+    "sac_temperature_loss",
+    "soft_value",
+    "vmpo_temperature",
+]

@@ -233,8 +233,8 @@ def _state_function(
     name: str, logits: Array, temperature: Any, axis: int, log_prior: Array | None, check: bool | None
 ) -> Array:
     z = as_logits(logits, axis)
-    t = as_temperature(temperature, z, check)
-    return kernels.state_function(name, z, t, as_log_prior(log_prior, z, check), check)
+    q = as_log_prior(log_prior, z, check)
+    return kernels.state_function(name, z, as_temperature(temperature, z, check, log_prior=q), q, check)
 
 
 def _probabilities(
@@ -242,8 +242,9 @@ def _probabilities(
 ) -> Array:
     logits = as_array(logits, "logits")
     z = as_logits(logits, axis)
-    t = as_temperature(temperature, z, check)
-    p = kernels.softmax(z, t, as_log_prior(log_prior, z, check), logarithm=logarithm, check=check)
+    q = as_log_prior(log_prior, z, check)
+    t = as_temperature(temperature, z, check, log_prior=q)
+    p = kernels.softmax(z, t, q, logarithm=logarithm, check=check)
     xp = namespace(p)
     if axis not in (-1, p.ndim - 1):
         p = xp.moveaxis(p, -1, axis)

@@ -66,8 +66,8 @@ def sample(
     if size is not None and size < 0:
         raise ValueError(f"size: must be at least 0; got {size}")
     z = as_logits(logits, axis)
-    t = as_temperature(temperature, z, True)
     prior = as_log_prior(log_prior, z, True)
+    t = as_temperature(temperature, z, True, log_prior=prior)
     wide = (None if v is None else to_numpy(v).astype(np.float64) for v in (z, t, prior))
     p = kernels.softmax(*wide, check=True).reshape(-1, z.shape[-1])
     draws = 1 if size is None else size

@@ -87,8 +87,9 @@ class GibbsState:
         the error comes when a state that is still empty is asked for anything.
         """
         z = as_logits(logits, axis)
-        t = as_temperature(temperature, z, check)
-        return cls(t, *kernels.moments(z, t, as_log_prior(log_prior, z, check), check, part=True))
+        q = as_log_prior(log_prior, z, check)
+        t = as_temperature(temperature, z, check, log_prior=q)
+        return cls(t, *kernels.moments(z, t, q, check, part=True))
 
     @classmethod
     def empty(cls, temperature: Array) -> GibbsState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from logitherm.thermostat.protocol import PerGroup, SetPoint, Temperature
+from logitherm.thermostat.relative import EntropyFraction, KLBudget, RelativeToGap
 from logitherm.thermostat.schedules import (
     ConstantSchedule,
     CosineSchedule,
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 __all__ = [
     "ConstantSchedule",
     "CosineSchedule",
+    "EntropyFraction",
     "ExponentialSchedule",
     "InverseTimeSchedule",
+    "KLBudget",
     "LearnableTemperature",
     "LinearSchedule",
     "PerGroup",
     "PiecewiseSchedule",
+    "RelativeToGap",
     "SetPoint",
     "Temperature",
     "solve_temperature",

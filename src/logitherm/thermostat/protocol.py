@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 from logitherm._array import (
@@ -56,8 +56,9 @@ class SetPoint:
     ----------
     entropy, mean_energy, top_probability, kl : float or array of the batch shape
         The target; see `solve_temperature`.
-    side, pooled, reference_temperature, out_of_range
-        As in `solve_temperature`; targets out of range take the limit by default.
+    side, pooled, reference_temperature, out_of_range, log_prior
+        As in `solve_temperature`; targets out of range take the limit by default, and the prior is that of the
+        function that asks.
 
     Examples
     --------
@@ -76,6 +77,7 @@ class SetPoint:
     pooled: bool = False
     reference_temperature: Any = 1.0
     out_of_range: str = "limit"
+    log_prior: Any = None
 
     def __post_init__(self) -> None:
         targets = {name: getattr(self, name) for name in ("entropy", "mean_energy", "top_probability", "kl")}
@@ -84,6 +86,10 @@ class SetPoint:
     def __repr__(self) -> str:
         own = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) is not f.default]
         return f"SetPoint({', '.join(own)})"
+
+    def under(self, log_prior: Array) -> SetPoint:
+        """The same set point relative to a prior."""
+        return replace(self, log_prior=log_prior)
 
     def resolve(self, logits: Array, step: Any = None) -> Array:
         return solve_temperature(logits, **vars(self))
