@@ -12,8 +12,8 @@ from logitherm._array import Array, as_array, as_temperature, describe, is_torch
 from logitherm.exploration.guard import as_actions, as_values
 from logitherm.gibbs import log_partition
 
-ROWS = 2048  # that are looked at to find a temperature
-COLDEST, HOTTEST, POINTS = 0.02, 50.0, 161  # of the search for it
+ROWS, VALUES = 2048, 1 << 22  # that are looked at to find a temperature, at most, but at least 64 rows
+COLDEST, HOTTEST, POINTS = 0.02, 50.0, 41  # of the search for it
 
 
 def logprob_at(logits: Array, actions: Array, temperature: Any = 1.0, *, mask: Any = None, step: Any = None) -> Array:
@@ -151,7 +151,8 @@ def check_log_prob(
     Parameters
     ----------
     logits : array, shape (..., actions)
-        Of the trainer's copy of the policy. Up to 2048 rows are looked at, evenly spaced.
+        Of the trainer's copy of the policy. Up to 2048 rows are looked at, evenly spaced, fewer of large
+        vocabularies.
     actions : integer array, batch shape
     log_prob : array, batch shape
         What is to be checked, in nats.
@@ -189,7 +190,7 @@ def check_log_prob(
     grid = np.linspace(math.log(COLDEST), math.log(HOTTEST), POINTS)
     best = min(grid, key=difference)
     width = grid[1] - grid[0]
-    while width > 1e-7:  # halved about the best of five points
+    while width > 1e-5:  # halved about the best of five points
         best = min((best - width, best - width / 2, best, best + width / 2, best + width), key=difference)
         width /= 2
     asked, fitted = difference(math.log(temperature)), difference(best)
@@ -214,7 +215,8 @@ def _some_rows(logits: Array, actions: Array, log_prob: Array, mask: Any) -> tup
     rows = to_numpy(z).reshape(-1, z.shape[-1])
     if len(rows) == 0:
         raise ValueError(f"logits: must hold at least one row; got {describe(logits)}")
-    some = np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int))
+    most = min(len(rows), ROWS, max(64, VALUES // rows.shape[1]))
+    some = np.unique(np.linspace(0, len(rows) - 1, most).astype(int))
     return rows[some].astype(np.float64), chosen[some], given[some]
 
 
