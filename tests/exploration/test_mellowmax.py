@@ -47,6 +47,15 @@ def test_the_policy_has_the_value_of_mellowmax(seed, t, actions):
     np.testing.assert_allclose((p * q).sum(-1), mellowmax(q, t), atol=1e-12)
 
 
+@pytest.mark.parametrize("t", [1e3, 1e6, 1e9, 1e15, 1e300])
+def test_far_above_the_differences(t):
+    """Mean + variance / 2 T, next to which T log n is 10^300."""
+    q = np.array([[1.0, 0.2, -0.5, 0.9, -math.inf], [0.3, 0.3, 0.3, 0.3, 0.3]])
+    expected = np.array([np.mean(Q) + np.var(Q) / (2 * t), 0.3])
+    np.testing.assert_allclose(mellowmax(q, t), expected, atol=2e-8)
+    assert np.isfinite(mellowmax_temperature(q, t)[0]) or t > 1e7
+
+
 def test_the_published_root():
     """beta with sum of exp(beta (q - mm)) (q - mm) = 0, by a bracketing search of its own."""
     mm = float(mellowmax(Q, 1 / 5))

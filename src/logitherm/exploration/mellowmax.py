@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from logitherm._array import Array, as_temperature, namespace
+from logitherm._array import Array, as_temperature, is_traced, namespace
 from logitherm.exploration.guard import as_values
 from logitherm.gibbs import free_energy
 from logitherm.thermostat import solve_temperature
+
+HOT = 1e4  # temperatures over differences from which the value is held to the mean
 
 
 def soft_value(values: Array, temperature: Any = 1.0, *, log_prior: Array | None = None, mask: Any = None) -> Array:
@@ -68,7 +70,20 @@ def mellowmax(values: Array, temperature: Any = 1.0, *, mask: Any = None) -> Arr
     0.81989
     """
     z = as_values(values, mask)
-    return -free_energy(z, temperature, log_prior=_uniform(z))
+    xp = namespace(z)
+    t = as_temperature(temperature, z)
+    infinite = t == math.inf
+    finite = xp.where(infinite, xp.ones_like(t), t)
+    count = xp.sum(xp.astype(z > -math.inf, z.dtype), axis=-1)
+    value = -free_energy(z, finite) - finite * xp.log(count)
+    span = _span(z)
+    if not (is_traced(z) or is_traced(t) or bool(xp.any(t > HOT * span))):
+        return value
+    # Far above the differences large numbers cancel; by Hoeffding's lemma the value is within span^2 / 8 T of the mean.
+    mean = xp.sum(xp.where(z > -math.inf, z, xp.zeros_like(z)), axis=-1) / count
+    bound = xp.where(infinite, xp.zeros_like(t), span**2 / (8 * xp.where(t > 0, finite, xp.ones_like(t))))
+    close = xp.clip(value, mean, mean + bound)
+    return xp.where(t > HOT * span, close, value)
 
 
 def mellowmax_temperature(values: Array, temperature: Any = 1.0, *, mask: Any = None) -> Array:
@@ -91,8 +106,7 @@ def mellowmax_temperature(values: Array, temperature: Any = 1.0, *, mask: Any = 
     z = as_values(values, mask)
     xp = namespace(z)
     t = solve_temperature(z, mean_energy=-mellowmax(z, temperature), out_of_range="limit")
-    spread = xp.max(xp.where(z > -math.inf, xp.max(z, axis=-1, keepdims=True) - z, xp.zeros_like(z)), axis=-1)
-    return xp.where(spread > 0, t, xp.full_like(t, math.inf))
+    return xp.where(_span(z) > 0, t, xp.full_like(t, math.inf))
 
 
 @dataclass(frozen=True)
@@ -119,8 +133,7 @@ class MellowmaxTemperature:
         return mellowmax_temperature(logits, as_temperature(self.temperature, logits, step=step))
 
 
-def _uniform(z: Array) -> Array:
-    """log of one over the number of allowed states, for every state."""
+def _span(z: Array) -> Array:
+    """Between the largest and the smallest allowed value."""
     xp = namespace(z)
-    count = xp.sum(xp.astype(z > -math.inf, z.dtype), axis=-1, keepdims=True)
-    return xp.broadcast_to(-xp.log(count), tuple(z.shape))
+    return xp.max(z, axis=-1) - xp.min(xp.where(z > -math.inf, z, xp.full_like(z, math.inf)), axis=-1)
