@@ -1,5 +1,5 @@
 """Write the README's tables from the results of benchmarks/fit.py, methods.py, method_speed.py, sampling.py,
-distillation.py, contrastive.py and attention.py.
+distillation.py, contrastive.py, attention.py and thermostat.py.
 
 python benchmarks/table.py [--check]
 """
@@ -242,6 +242,33 @@ def attention(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def thermostat(results: dict[str, Any]) -> str:
+    """Time, ratio to one np.exp and residual of a temperature a row, and how much longer the peers take."""
+    names = {"entropy": "an entropy", "divergence": "a divergence from T = 1", "mellowmax": "the value of mellowmax"}
+    least = results["seconds"]["np.exp"]["limit"]
+    peers = [who for who in results["seconds"]["entropy"] if who != "logitherm"]
+    lines = [
+        "| T that holds | logitherm | × np.exp | residual | " + " | ".join(peers) + " |",
+        "|---|---:|---:|---:|" + "---:|" * len(peers),
+    ]
+    for target, name in names.items():
+        found = results["seconds"][target]
+        ours = found["logitherm"]
+        cells = [f"{duration(found[who])}, {found[who] / ours:.0f} ×" for who in peers]
+        lines.append(
+            f"| {name} | **{duration(ours)}** | {ours / least:.3g} | {results['residuals'][target]:.0e} | "
+            + " | ".join(cells)
+            + " |"
+        )
+    lines += [
+        "",
+        f"{results['rows']:,} × {results['states']} in float64; ".replace(",", " ")
+        + f"medians of {results['rounds']} rounds on {results['threads']} threads. One np.exp of all values takes "
+        f"{duration(least)} on one. SciPy: `elementwise.find_root` on 100 000 rows and `brentq` on 1000, scaled up.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def megabytes(size: float) -> str:
     return f"{size:.0f} MB" if size < 1000 else f"{size / 1024:.3g} GB"
 
@@ -271,6 +298,7 @@ TABLES = {
     "distillation": ("distillation.json", distillation),
     "contrastive": ("contrastive.json", contrastive),
     "attention": ("attention.json", attention),
+    "thermostat": ("thermostat.json", thermostat),
 }
 
 if __name__ == "__main__":
