@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from logitherm.gauge.comparing import HeadDifference, head_difference, same_head
 from logitherm.gauge.functional import free_energy_functional, logit_gap
-from logitherm.gauge.heads import Head, HeadDifference, canonical_head, head_difference, same_head
+from logitherm.gauge.heads import Head, canonical_head
+from logitherm.gauge.regression import regression_stationarity
 from logitherm.gauge.regularisation import PathPoint, RegularisationPath, regularisation_path
 from logitherm.gauge.shares import ThermalShare, thermal_share
-from logitherm.gauge.stationarity import LayerBalance, Stationarity, regression_stationarity, stationarity
+from logitherm.gauge.stationarity import LayerBalance, Stationarity, stationarity
 
 if TYPE_CHECKING:
     from logitherm.gauge.decay import GaugeWarning, check_gauge

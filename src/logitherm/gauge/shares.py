@@ -10,7 +10,7 @@ import numpy as np
 from logitherm._array import Array, as_logits, to_numpy
 from logitherm._json import plain
 from logitherm._labels import as_weights
-from logitherm.gauge.heads import angle
+from logitherm.gauge.comparing import angle
 from logitherm.thermometer import effective_temperature
 
 
@@ -23,7 +23,8 @@ class ThermalShare:
     temperature : float
         At which the source comes closest to the target: above 1 the target is the hotter of the two.
     share : float
-        Of KL(target || source), what that temperature removes, 0 to 1. NaN where the two do not differ.
+        Of KL(target || source), what that temperature removes, 0 to 1. NaN where the two do not differ. A target that is
+        nearly uniform is close to whatever is hot: there it is near 1 at any angle, so read the two together.
     angle : float
         Between the logits of the two, centred in every row, in degrees: no temperature changes it. 0 where they differ
         by a temperature alone, 90 where they have nothing in common; sin^2 of it is the part of the squared centred
