@@ -83,10 +83,10 @@ def head_difference(first: Any, second: Any) -> HeadDifference:
             f"second: must have the classes and features of first {a[0].shape}; got {b[0].shape}; give heads of one "
             "task"
         )
-    norms = [np.linalg.norm(w) for w, _ in (a, b)]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    norms = [np.float64(norm(w)) for w, _ in (a, b)]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         temperature = float(norms[0] / norms[1])
-        scaled = [tuple(part / norm for part in parts) for parts, norm in zip((a, b), norms)]
+        scaled = [tuple(part / size for part in parts) for parts, size in zip((a, b), norms)]
     return HeadDifference(
         temperature=temperature,
         weight_angle=angle(a[0], b[0]),
@@ -139,12 +139,17 @@ def same_head(first: Any, second: Any, *, up_to_temperature: bool = False, toler
 
 def angle(first: np.ndarray, second: np.ndarray) -> float:
     """Between two arrays seen as vectors, in degrees; NaN where one is 0. Exact near 0 and 180 (Kahan's formula)."""
-    sizes = [float(np.abs(x).max(initial=0.0)) for x in (first, second)]
+    sizes = norm(first), norm(second)
     if min(sizes) == 0:
         return math.nan
-    u, v = (x / size for x, size in zip((first, second), sizes))  # whose squares neither overflow nor vanish
-    u, v = u / np.linalg.norm(u), v / np.linalg.norm(v)
-    return math.degrees(2 * math.atan2(float(np.linalg.norm(u - v)), float(np.linalg.norm(u + v))))
+    u, v = first / sizes[0], second / sizes[1]
+    return math.degrees(2 * math.atan2(norm(u - v), norm(u + v)))
+
+
+def norm(x: np.ndarray) -> float:
+    """Of an array seen as a vector, by squares that neither overflow nor vanish."""
+    size = float(np.abs(x).max(initial=0.0))
+    return size * float(np.linalg.norm(x / size)) if size > 0 else 0.0
 
 
 def _numbers(head: Head) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from logitherm._array import describe
+from logitherm.gauge.network import evaluating
 from logitherm.thermostat import LearnableTemperature
 
 NAMES = ("temperature", "logit_scale")  # in the name of a parameter that is a temperature, or one over it
@@ -128,8 +129,11 @@ def _temperatures(model: torch.nn.Module, temperature: Any) -> dict[int, bool]:
 def _scales_logits(model: torch.nn.Module, parameters: dict[str, Tensor], inputs: Any) -> bool:
     """Whether the logits are multiplied by a number other than 1 as these parameters double."""
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    before = functional_call(model, {}, arguments)
-    after = functional_call(model, {name: 2 * p for name, p in parameters.items()}, arguments)
+    with evaluating(model):
+        before = functional_call(model, {}, arguments)
+        after = functional_call(model, {name: 2 * p for name, p in parameters.items()}, arguments)
+    if not isinstance(before, Tensor):
+        raise TypeError(f"model: must return logits for inputs; got {describe(before)}; leave inputs out")
     square = float((before * before).sum())
     factor = float((before * after).sum()) / square if square > 0 else 1.0
     apart = float((after - factor * before).abs().max())

@@ -98,7 +98,7 @@ def network_stationarity(
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     if not trained:
         raise ValueError("network: must have parameters that need a gradient; got none; requires_grad_ sets them free")
-    with _evaluating(network):
+    with evaluating(network):
         _require_growth(network, trained, inputs[:PROBED])
         with torch.no_grad():
             logits = torch.cat([network(batch) for batch in inputs.split(batch_size)])
@@ -113,7 +113,8 @@ def network_stationarity(
 
 
 @contextmanager
-def _evaluating(network: torch.nn.Module) -> Iterator[None]:
+def evaluating(network: torch.nn.Module) -> Iterator[None]:
+    """In evaluation mode for a while, every module back in its own afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
