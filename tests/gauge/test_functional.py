@@ -104,7 +104,7 @@ def test_what_a_law_costs_beyond_the_minimum_is_its_divergence(system):
 @settings(max_examples=25)
 @given(systems().filter(lambda system: len(system[0]) > 1 and 0.1 < system[2] < 100))
 def test_an_optimiser_that_knows_no_softmax_finds_it(system):
-    z, start, t, log_prior = system
+    z, _, t, log_prior = system
 
     def value_and_slope(p):
         x = torch.tensor(p, requires_grad=True)

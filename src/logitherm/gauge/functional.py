@@ -17,6 +17,7 @@ from logitherm._array import (
     describe,
     dtype_name,
     first_true,
+    in_dtype_of,
     namespace,
     require_rows,
     require_temperature,
@@ -86,7 +87,7 @@ def logit_gap(probability: Any, temperature: Any = 1.0, *, states: int = 2) -> A
             worst = float(xp.reshape(q, (-1,))[at])
             raise ValueError(f"probability: must lie in [0, 1]; got {worst:g} at index {at}; mend it")
         require_temperature(temperature)
-    return _times(temperature, _log_odds(q, states), xp)
+    return _times(temperature, _log_odds(q, states))
 
 
 @silent
@@ -96,9 +97,10 @@ def _log_odds(q: Array, states: int) -> Array:
 
 
 @silent
-def _times(temperature: Any, values: Array, xp: Any) -> Array:
+def _times(temperature: Any, values: Array) -> Array:
     """T * values where 0 * inf is 0, on either side."""
-    t = xp.asarray(temperature, dtype=values.dtype) + xp.zeros_like(values)
+    xp = namespace(values)
+    t = in_dtype_of(values, temperature) + xp.zeros_like(values)
     values = values + xp.zeros_like(t)
     lost = ((t == 0) & xp.isinf(values)) | ((t == math.inf) & (values == 0))
     return xp.where(lost, xp.zeros_like(values), t * xp.where(lost, xp.ones_like(values), values))
@@ -168,7 +170,7 @@ def free_energy_functional(
         raise ValueError(
             f"probabilities: must have the shape of logits {tuple(z.shape)}; got {describe(p)}; give one a state"
         )
-    p = xp.asarray(p, dtype=z.dtype)
+    p = in_dtype_of(z, p)
     t, q = as_temperature(temperature, z, check), as_log_prior(log_prior, z, check)
     if should_check(check, z, p, t):
         require_rows(xp.max(z, axis=-1))

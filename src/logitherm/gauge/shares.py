@@ -23,8 +23,8 @@ class ThermalShare:
     temperature : float
         At which the source comes closest to the target: above 1 the target is the hotter of the two.
     share : float
-        Of KL(target || source), what that temperature removes, 0 to 1. NaN where the two do not differ. A target that is
-        nearly uniform is close to whatever is hot: there it is near 1 at any angle, so read the two together.
+        Of KL(target || source), what that temperature removes, 0 to 1. NaN where the two do not differ. A target that
+        is nearly uniform is close to whatever is hot: there it is near 1 at any angle, so read the two together.
     angle : float
         Between the logits of the two, centred in every row, in degrees: no temperature changes it. 0 where they differ
         by a temperature alone, 90 where they have nothing in common; sin^2 of it is the part of the squared centred
