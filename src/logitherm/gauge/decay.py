@@ -64,8 +64,8 @@ def check_gauge(
 
     References
     ----------
-    Van Laarhoven (2017), L2 regularization versus batch and weight normalization, section 2, for decay of weights
-    whose scale is free; Radford et al. (2021), section 2.5, for a learned logit scale on normalised features.
+    Van Laarhoven (2017), L2 regularization versus batch and weight normalization, for decay of weights whose
+    scale is free; Radford et al. (2021), section 2.5, for a learned logit scale on normalised features.
 
     Examples
     --------

@@ -61,8 +61,8 @@ def logit_gap(probability: Any, temperature: Any = 1.0, *, states: int = 2) -> A
 
     References
     ----------
-    Müller, Kornblith and Hinton (2019), When does label smoothing help?, section 2, for the finite gap; it is the
-    inverse of the softmax of one state against K - 1 alike.
+    The inverse of the softmax of one state against K - 1 alike. Müller, Kornblith and Hinton (2019), When does label
+    smoothing help?, for targets of a finite gap.
 
     Examples
     --------

@@ -40,7 +40,7 @@ def regression_stationarity(model: Any, inputs: Any, labels: Any, *, sample_weig
 
     References
     ----------
-    As for `stationarity`; the objective is that of scikit-learn's user guide, section 1.1.11.
+    As for `stationarity`; the objective is that of scikit-learn's user guide, Logistic regression.
 
     Examples
     --------

@@ -75,8 +75,8 @@ class Stationarity:
         Largest over smallest squared norm of the layers, less 1: 0 where they balance.
     gradient : float or None
         ||gradient of J|| / ||2 penalty W|| over all layers, which sees every direction and not only that of growth.
-        An optimum often lies on a kink of ReLU, where the identity holds and this gradient is not 0. None where it was
-        not computed, inf without penalty.
+        On a kink of ReLU, where an optimum may lie, the identity holds and this gradient need not be 0. None where it
+        was not computed, inf without penalty.
     n : int
         Rows.
     """
@@ -175,9 +175,9 @@ def stationarity(
 
     References
     ----------
-    Lyu and Li (2020), Gradient descent maximizes the margin of homogeneous neural networks, section 2, for Euler's
-    theorem on the growth of homogeneous networks; Du, Hu and Lee (2018), Algorithmic regularization in learning deep
-    homogeneous models, theorem 2.1, for the balance of the layers.
+    Lyu and Li (2020), Gradient descent maximizes the margin of homogeneous neural networks, for Euler's theorem on
+    the growth of homogeneous networks; Du, Hu and Lee (2018), Algorithmic regularization in learning deep
+    homogeneous models, section 2, for the balance of the layers.
 
     Examples
     --------
