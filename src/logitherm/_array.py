@@ -220,9 +220,9 @@ def as_temperature(
         raise TypeError("logits: must be of the same library as the traced temperature; got " + describe(z))
     if should_check(check, z, temperature):
         require_temperature(temperature, name, "" if asked else usual)
-        t = _in_dtype_of(z, temperature)
+        t = in_dtype_of(z, temperature)
     else:
-        t = _in_dtype_of(z, temperature)
+        t = in_dtype_of(z, temperature)
         t = xp.where(t >= 0, t, xp.full_like(t, math.nan))
     batch = tuple(z.shape[:-1])
     if tuple(t.shape) == batch:
@@ -236,7 +236,7 @@ def as_temperature(
         ) from error
 
 
-def _in_dtype_of(z: Array, values: Any) -> Array:
+def in_dtype_of(z: Array, values: Any) -> Array:
     """Numbers in the library, dtype and device of `z`; what is too large for the dtype is inf."""
     xp = namespace(z)
     same = is_array(values) and namespace(values) is xp
@@ -267,7 +267,7 @@ def as_log_prior(log_prior: Any, z: Array, check: bool | None = None) -> Array |
     if log_prior is None:
         return None
     xp = namespace(z)
-    q = _in_dtype_of(z, as_array(log_prior, "log_prior"))
+    q = in_dtype_of(z, as_array(log_prior, "log_prior"))
     try:
         q = xp.broadcast_to(q, tuple(z.shape))
     except (ValueError, RuntimeError, TypeError) as error:
