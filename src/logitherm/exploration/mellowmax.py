@@ -70,13 +70,15 @@ def mellowmax(values: Array, temperature: Any = 1.0, *, mask: Any = None) -> Arr
     0.81989
     """
     z = as_values(values, mask)
+    return _mellowmax(z, as_temperature(temperature, z))
+
+
+def _mellowmax(z: Array, t: Array) -> Array:
     xp = namespace(z)
-    t = as_temperature(temperature, z)
     infinite = t == math.inf
     finite = xp.where(infinite, xp.ones_like(t), t)
-    count = xp.sum(xp.astype(z > -math.inf, z.dtype), axis=-1)
-    value = -free_energy(z, finite) - finite * xp.log(count)
-    span = _span(z)
+    span, count = _span_and_count(z)
+    value = -free_energy(z, finite, check=False) - finite * xp.log(count)
     if not (is_traced(z) or is_traced(t) or bool(xp.any(t > HOT * span))):
         return value
     # Far above the differences large numbers cancel; by Hoeffding's lemma the value is within span^2 / 8 T of the mean.
@@ -105,8 +107,11 @@ def mellowmax_temperature(values: Array, temperature: Any = 1.0, *, mask: Any = 
     """
     z = as_values(values, mask)
     xp = namespace(z)
-    t = solve_temperature(z, mean_energy=-mellowmax(z, temperature), out_of_range="limit")
-    return xp.where(_span(z) > 0, t, xp.full_like(t, math.inf))
+    value = _mellowmax(z, as_temperature(temperature, z))
+    t = solve_temperature(z, mean_energy=-value, out_of_range="limit", check=False)
+    if not (is_traced(t) or bool(xp.any(t == 0))):
+        return t
+    return xp.where(_span_and_count(z)[0] > 0, t, xp.full_like(t, math.inf))
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,12 @@ class MellowmaxTemperature:
         return mellowmax_temperature(logits, as_temperature(self.temperature, logits, step=step))
 
 
-def _span(z: Array) -> Array:
-    """Between the largest and the smallest allowed value."""
+def _span_and_count(z: Array) -> tuple[Array, Array]:
+    """Between the largest and the smallest allowed value, and the number of allowed ones."""
     xp = namespace(z)
-    return xp.max(z, axis=-1) - xp.min(xp.where(z > -math.inf, z, xp.full_like(z, math.inf)), axis=-1)
+    top, least = xp.max(z, axis=-1), xp.min(z, axis=-1)
+    if not is_traced(z) and bool(xp.all(least > -math.inf)):  # nothing is forbidden, so there is nothing to go round
+        return top - least, xp.full_like(top, z.shape[-1])
+    allowed = z > -math.inf
+    least = xp.min(xp.where(allowed, z, xp.full_like(z, math.inf)), axis=-1)
+    return top - least, xp.sum(xp.astype(allowed, z.dtype), axis=-1)
