@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from logitherm._array import Array, is_torch, namespace, to_numpy
-from logitherm.attention.state import AttentionState, attention_state, ranges
+from logitherm.attention.inputs import ranges
+from logitherm.attention.state import AttentionState, attention_state
 from logitherm.kernels.attention import share
 
 QUANTITIES = ("entropy", "normalised_entropy", "support", "top_probability", "first_key", "heat_capacity")

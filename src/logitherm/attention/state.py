@@ -13,7 +13,6 @@ from logitherm._array import (
     HALF_TYPES,
     Array,
     as_array,
-    as_logits,
     as_temperature,
     describe,
     dtype_name,
@@ -22,12 +21,11 @@ from logitherm._array import (
     namespace,
     to_numpy,
 )
+from logitherm.attention.inputs import EACH, as_cap, as_heads, as_pairs, ranges, require_fit
 from logitherm.kernels import attention, reference
 from logitherm.kernels.attention import Block
 from logitherm.kernels.reference import Moments
 from logitherm.thermostat import SetPoint
-
-EACH = "(heads, 1), say: one a head"  # what T may be
 
 
 @dataclass(frozen=True)
@@ -138,9 +136,9 @@ def attention_state(
     [1.0, 1.98, 2.13, 3.11, 3.97, 4.28, 3.81, 6.05]
     """
     given = q
-    q, k = _as_heads(q, "q"), _as_heads(k, "k")
+    q, k = as_heads(q, "q"), as_heads(k, "k")
     lead = tuple(q.shape[:-2])
-    _require_fit(q, k, causal and positions is None)
+    require_fit(q, k, causal and positions is None)
     if window is not None and (isinstance(window, bool) or not isinstance(window, (int, np.integer)) or window < 1):
         raise ValueError(f"window: must be an integer, at least 1; got {window!r}; None is without")
     if empty not in ("raise", "nan"):
@@ -166,9 +164,9 @@ def attention_state(
     if _fused(method, q, given, plain):
         return _by_kernel(method, q / t[..., None], k, causal, (*lead, queries))
     shape = (batch, heads, queries, keys)
-    seen = None if mask is None else _as_pairs(mask, "mask", q, lead, shape)
-    added = None if bias is None else _as_pairs(bias, "bias", q, lead, shape)
-    cap = None if softcap is None else _as_cap(softcap, q)
+    seen = None if mask is None else as_pairs(mask, "mask", q, lead, shape)
+    added = None if bias is None else as_pairs(bias, "bias", q, lead, shape)
+    cap = None if softcap is None else as_cap(softcap, q)
     start, stop = ranges(queries, keys, causal, window, positions)
 
     def finish(x: Array, block: Block) -> Array:
@@ -225,96 +223,6 @@ def _by_kernel(method: Any, q: Array, k: Array, causal: bool, shape: tuple[int, 
     if bool(bad.any()):
         _raise_bad_query(to_numpy(bad), to_numpy(log_z + mean), shape, k)
     return AttentionState(log_z, mean, (log_z - mean).clamp_min(0), None, None)
-
-
-def _as_heads(x: Any, name: str) -> Array:
-    x = as_logits(x, name=name)
-    if not isinstance(x, np.ndarray) and not is_torch(x):
-        raise TypeError(f"{name}: must be of NumPy or PyTorch; got {_library(x)}; convert it with numpy.asarray")
-    if not 2 <= x.ndim <= 4 or 0 in x.shape:
-        raise ValueError(
-            f"{name}: must be (batch, heads, rows, width), or without the first of these, and of no axis of 0; got "
-            f"{describe(x)}; mend it"
-        )
-    x = x.detach() if is_torch(x) else x
-    return x[None] if x.ndim == 2 else x
-
-
-def _library(x: Any) -> str:
-    return type(x).__module__.split(".")[0]
-
-
-def _require_fit(q: Array, k: Array, causal: bool) -> None:
-    if namespace(q) is not namespace(k) or q.dtype != k.dtype:
-        raise TypeError(
-            f"k: must be of the library and dtype of q, {_library(q)} {dtype_name(q)}; got {_library(k)} "
-            f"{dtype_name(k)}; convert it"
-        )
-    if q.ndim != k.ndim or q.shape[:-3] != k.shape[:-3] or q.shape[-1] != k.shape[-1]:
-        raise ValueError(f"k: must have the batch and width of q, {describe(q)}; got {describe(k)}; mend it")
-    if q.shape[-3] % k.shape[-3]:
-        raise ValueError(
-            f"k: must have as many heads as q, {q.shape[-3]}, or a divisor of that; got {k.shape[-3]}; "
-            "axes are (batch, heads, rows, width)"
-        )
-    if causal and q.shape[-2] > k.shape[-2]:
-        raise ValueError(
-            f"causal: must have at least as many keys as queries; got {q.shape[-2]} queries and {k.shape[-2]} keys, of "
-            "which the first queries would see none; pass the keys of the cache too"
-        )
-
-
-def _as_pairs(x: Any, name: str, q: Array, lead: tuple[int, ...], shape: tuple[int, ...]) -> Array:
-    """A mask or bias for every pair, as a view (batch, heads, queries, keys)."""
-    x = as_array(x, name)
-    x = x.detach() if is_torch(x) else x
-    kind = dtype_name(x)
-    if name == "mask" and kind != "bool":
-        raise TypeError(f"mask: must be boolean, True for keys that are seen; got {describe(x)}; numbers are a bias")
-    if name == "bias" and kind == "bool":
-        raise TypeError(f"bias: must be floating point; got {describe(x)}; booleans are a mask")
-    xp = namespace(q)
-    if namespace(x) is not xp:
-        x = like(to_numpy(x), q)
-    try:
-        return xp.reshape(xp.broadcast_to(x, (*lead, *shape[2:])), shape)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{name}: must broadcast against (batch, heads, queries, keys) = {(*lead, *shape[2:])}; got {describe(x)}; "
-            f"of padding, (batch, keys), it is {name}[:, None, None]"
-        ) from error
-
-
-def _as_cap(softcap: Any, q: Array) -> Array:
-    """A softcap for every query, as a view (batch, heads, queries)."""
-    value = to_numpy(as_array(softcap, "softcap"))
-    if not ((value > 0) & (value < math.inf)).all():
-        raise ValueError(f"softcap: must be finite and positive; got {describe(softcap)}; None is without")
-    try:
-        return like(np.array(np.broadcast_to(value, tuple(q.shape[:-1])), dtype=dtype_name(q)), q)
-    except ValueError as error:
-        raise ValueError(
-            f"softcap: must broadcast against (batch, heads, queries) = {tuple(q.shape[:-1])}; got "
-            f"{describe(softcap)}; give one number"
-        ) from error
-
-
-def ranges(
-    queries: int, keys: int, causal: bool, window: int | None, positions: Any = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first key that each query sees, and the first after it that it does not."""
-    if positions is None:
-        place = np.arange(queries) + (keys - queries if causal or window is not None else 0)
-    else:
-        place = np.asarray(positions)
-        if place.shape != (queries,) or place.dtype.kind not in "iu" or (place < 0).any() or (place >= keys).any():
-            raise ValueError(
-                f"positions: must be numbers of keys, from 0 to {keys - 1}, one for each of {queries} queries; got "
-                f"{describe(place)}"
-            )
-    start = np.zeros(queries, dtype=np.int64) if window is None else np.clip(place - window + 1, 0, keys)
-    stop = np.full(queries, keys) if window is None else np.clip(place + window, 0, keys)
-    return start, np.minimum(stop, place + 1) if causal else stop
 
 
 def _with_sink(m: Moments, sink: Any, shape: tuple[int, ...]) -> Moments:

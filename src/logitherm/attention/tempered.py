@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from logitherm._array import as_temperature, describe, dtype_name, should_check
+from logitherm.attention.inputs import EACH
 from logitherm.attention.rules import Queries
-from logitherm.attention.state import EACH
 from logitherm.attention.target import blocks_of_scores, target_temperature
 from logitherm.thermostat import SetPoint
 
