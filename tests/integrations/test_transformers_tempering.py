@@ -7,6 +7,7 @@ import pytest
 import torch
 
 transformers = pytest.importorskip("transformers", reason="the models are its")
+from logitherm.attention import attention_state, state  # noqa: E402
 from logitherm.attention.rules import LogLength  # noqa: E402
 from logitherm.integrations.transformers_attention import attending  # noqa: E402
 from logitherm.integrations.transformers_attention_fit import (  # noqa: E402
@@ -135,6 +136,25 @@ def test_heads_are_as_sharp_on_long_texts(model):
     assert torch.allclose(entropies(long, 16, fit.temperature), wanted, atol=1e-3)
     with pytest.raises(ValueError, match="long: must be longer than short, 16 tokens; got 16"):
         match_attention_entropy(model, short, short)
+
+
+def test_sharpness_is_matched_where_a_fused_kernel_is_the_default(model, monkeypatch):
+    """As on GPUs: such kernels know no heat capacity."""
+    given = torch.randint(0, STATES, (4, 64), generator=torch.Generator().manual_seed(0))
+    short, long = {"input_ids": given[:, :16]}, {"input_ids": given}
+    expected = match_attention_entropy(model, short, long, passes=2)
+    monkeypatch.setattr(state, "_fused", lambda method, q, given, plain: plain and method != "online")
+    assert attention_state(*torch.randn(2, 1, 1, 4, 8)).heat_capacity is None
+    found = match_attention_entropy(model, short, long, passes=2)
+    assert torch.equal(found.temperature, expected.temperature)
+
+
+@pytest.mark.parametrize("t", [2.0, torch.ones(LAYERS, HEADS)])
+def test_a_temperature_goes_where_the_model_is(model, t):
+    """On meta, that tensors of two devices do not mix is as on GPUs."""
+    elsewhere = transformers.GPT2LMHeadModel(model.config).eval().to("meta")
+    with torch.no_grad(), tempered(elsewhere, t):
+        assert elsewhere(TOKENS.to("meta")).logits.shape == (*TOKENS.shape, STATES)
 
 
 def test_refusals(model):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from logitherm._array import describe
+from logitherm.attention import attention_state
 from logitherm.integrations.transformers_attention import LayerCall, Run, attending
 from logitherm.integrations.transformers_tempering import tempered
 from logitherm.thermostat import LearnableTemperature
@@ -182,7 +183,7 @@ def _means(model: nn.Module, inputs: Mapping[str, Tensor], first: int, t: Tensor
     found: dict[int, tuple[Tensor, Tensor]] = {}
 
     def look(call: LayerCall, run: Run) -> Any:
-        state = call.state()
+        state = attention_state(**call.inputs(), method="online", empty="nan")  # fused kernels have no heat capacity
         assert state.heat_capacity is not None
         found[call.layer] = tuple(  # type: ignore[assignment]
             value[:, :, first:].double().nanmean((0, 2)) for value in (state.entropy, state.heat_capacity)
