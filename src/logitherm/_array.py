@@ -204,11 +204,13 @@ def as_temperature(
     name: str = "temperature",
     usual: str = "",
     log_prior: Array | None = None,
+    each: str = "one a row",
 ) -> Array:
     """A temperature for every row of `z` (states last), in its dtype; objects with `resolve` are asked.
 
     A prior is told to those that have a method `under`, because what they hold is relative to it. `usual` is for what
-    has no limits of T, and says which T is; what an object gives is for the caller to look at.
+    has no limits of T, and says which T is; what an object gives is for the caller to look at. `each` says what may
+    be given instead of one number.
     """
     asked = hasattr(temperature, "resolve")
     if asked:
@@ -231,8 +233,7 @@ def as_temperature(
         return xp.broadcast_to(t, batch)
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"{name}: must broadcast against the batch {batch}; got shape {tuple(t.shape)}; "
-            "give one number or one a row"
+            f"{name}: must broadcast against the batch {batch}; got shape {tuple(t.shape)}; give one number or {each}"
         ) from error
 
 

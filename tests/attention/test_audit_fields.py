@@ -33,6 +33,7 @@ def test_what_is_not_known_is_said():
     ("config", "error"),
     [
         (3, "config: must be a configuration of transformers"),
+        (type("Config", (), {"to_dict": lambda self: {}}), "config: must be a configuration of .* got type"),
         ({"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2}, "must have num_hidden_layers"),
         ({"model_type": "llama", "hidden_size": 8, "num_hidden_layers": -1}, "num_hidden_layers must be a positive"),
         ("./nowhere/", "no such file; name a config.json"),

@@ -23,6 +23,7 @@ CASES = {
     "bias": {"bias": np.where(np.tri(KEYS) > 0, BIAS, -np.inf)},
     "sink": {"causal": True, "sink": RNG.normal(size=(HEADS, 1))},
     "softcap": {"softcap": 0.7, "mask": LEFT},
+    "softcap a query": {"softcap": RNG.uniform(0.5, 2, size=(HEADS, KEYS)), "mask": LEFT},
 }
 
 
@@ -30,6 +31,7 @@ def dense(given):
     """Weights (batch, heads, queries, keys and perhaps a sink), and which of these a query sees."""
     x = Q @ K.repeat(2, axis=1).swapaxes(-1, -2) / given["temperature"]
     cap = given.get("softcap")
+    cap = cap[..., None] if np.ndim(cap) else cap
     x = x if cap is None else cap * np.tanh(x / cap)
     x = x + given.get("bias", 0.0)
     apart = np.arange(KEYS)[:, None] - np.arange(KEYS)
@@ -91,6 +93,8 @@ def test_other_temperatures(name):
     found = at_temperatures(given, [0.5, 1.0], least_keys=3)
     for column, relative in enumerate([0.5, 1.0]):
         other = {**given, "temperature": 1.7 * relative}
+        if "softcap" in given:
+            other["softcap"] = given["softcap"] / relative
         p, sees = dense(other)
         some = sees.sum(-1) >= 3
         top = np.where(some, p.max(-1), 0).sum((0, 2)) / some.sum((0, 2))

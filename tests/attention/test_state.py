@@ -10,6 +10,7 @@ import pytest
 
 from logitherm.attention import attention_state
 from logitherm.kernels import attention as kernel
+from logitherm.thermostat import SetPoint
 
 B, H, KEY_HEADS, Q, N, WIDTH = 2, 4, 2, 37, 53, 8
 FIELDS = ("log_partition", "mean_score", "entropy", "top_probability", "heat_capacity")
@@ -54,6 +55,7 @@ CASES = {
     "mask": ({"mask": MASK}, {"mask": MASK}),
     "padding": ({"mask": KEY < 40, "causal": True}, {"mask": (KEY < 40) & (PLACE >= KEY)}),
     "temperature": ({"temperature": T}, {"temperature": T}),
+    "softcap a head": ({"softcap": 2 * T}, {"softcap": 2 * T[..., None]}),
     "all": tuple([{"mask": MASK, "bias": BIAS, "softcap": 3.0, "sink": BIAS[:, :, 0], "temperature": 2.0}] * 2),
 }
 
@@ -151,8 +153,39 @@ def test_kernels_of_ones_own():
     assert torch.allclose(found.entropy, attention_state(q, k, causal=True).entropy, atol=1e-5)
     with pytest.raises(RuntimeError, match=r"second result is log Z .* off by 0.693"):
         attention_state(q, k, method=in_bits)
-    with pytest.raises(ValueError, match="method: fused kernels must have PyTorch tensors"):
+    with pytest.raises(ValueError, match=r"method: fused kernels must have PyTorch tensors.* got more options"):
         attention_state(q, k, method="fused", softcap=2.0)
+    for bad, message in (
+        (lambda q, k, v, causal: q, r"method: must be a kernel that returns the tensors .* got shape \(1, 2, 16, 16\)"),
+        (lambda q, k, v, causal: (q.transpose(1, 2), q[..., 0]), r"got shape \(1, 16, 2, 16\), float32, shape"),
+        (lambda q, k, v, causal: None, "got NoneType None"),
+        (lambda q, k, v, causal: (v, whole(q, k, v, causal)[1]), r"first result is softmax\(q k\^T\) v; got .* off by"),
+        (lambda q, k, v, causal: whole(q, k, v, False), "off by .* causal=True"),
+    ):
+        with pytest.raises((TypeError, RuntimeError), match=message):
+            attention_state(q, k, method=bad)
+
+
+def test_an_entropy_of_a_fused_kernel_is_not_negative():
+    torch = pytest.importorskip("torch")
+    q, k = (8 * torch.randn(1, 4, 64, 16, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    assert (attention_state(q, k, causal=True, method="fused").support >= 1).all()
+
+
+def test_arrays_of_jax_are_refused():
+    jax = pytest.importorskip("jax")
+    with pytest.raises(TypeError, match=r"q: must be of NumPy or PyTorch; got jax.*numpy.asarray"):
+        attention_state(jax.numpy.ones((2, 3, 4)), jax.numpy.ones((2, 3, 4)))
+
+
+def test_a_bad_key_is_named():
+    q, k = pair()
+    k[1, 1, 9, 0] = np.nan
+    with pytest.raises(ValueError, match=r"query \(1, 2, 0\) .* has NaN, and key \(1, 1, 9\) is not finite"):
+        attention_state(q, k)
+    with pytest.raises(ValueError, match=r"query \(2, 0\) of \(4, 37\) has NaN, and key \(1, 9\) is not finite"):
+        attention_state(q[1], k[1])
+    assert np.isfinite(attention_state(q, k, mask=np.arange(N) != 9).entropy).all(), "of padding nobody asks"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +206,17 @@ def test_kernels_of_ones_own():
         ({"mask": np.ones((Q, 2), dtype=bool)}, "mask: must broadcast against"),
         ({"bias": np.ones((Q, N), dtype=bool)}, "bias: must be floating point"),
         ({"softcap": -1.0}, "softcap: must be finite and positive"),
+        ({"softcap": np.ones(3)}, "softcap: must broadcast against"),
+        ({"softcap": "50"}, "softcap: must be an array of numbers; got str '50'"),
         ({"window": 0}, "window: must be an integer, at least 1"),
+        ({"window": 4.0}, "window: must be an integer, at least 1; got 4.0; None is without"),
+        ({"window": True}, "window: must be an integer, at least 1; got True"),
+        ({"temperature": SetPoint(entropy=1.0)}, r"temperature: must be a number or an array; got SetPoint.*resolve_"),
+        ({"temperature": np.ones(H)}, r"temperature: must broadcast .* give one number or \(heads, 1\)"),
+        ({"mask": np.ones((B, N), dtype=bool)}, r"mask: must broadcast .* of padding, .* it is mask\[:, None, None\]"),
+        ({"sink": np.array(np.nan)}, "sink: must be finite or -inf; got .* with NaN"),
+        ({"sink": np.array(np.inf)}, "sink: must be finite or -inf"),
+        ({"method": "fused"}, "method: fused kernels must have PyTorch tensors.* got arrays of NumPy"),
         ({"sink": np.zeros(3)}, "sink: must broadcast against"),
         ({"method": "dense"}, "method: must be auto, online, fused or a kernel"),
         ({"empty": "skip"}, "empty: must be raise or nan"),

@@ -198,14 +198,24 @@ def test_the_usual_temperature_is_pytorchs():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"temperature": 0.0}, "temperature: must be positive and finite; got 0.0; hard=True is the limit"),
+        ({"temperature": 0.0}, "temperature: must be positive; got 0.0; hard=True is the limit"),
+        ({"temperature": math.nan}, "temperature: must be positive; got nan"),
+        ({"temperature": torch.ones(H)}, r"temperature: must broadcast .* give one number or \(heads, 1\)"),
+        ({"temperature": SetPoint}, "temperature: must be a rule itself; got the class SetPoint"),
+        (
+            {"temperature": SetPoint(entropy=1.0, pooled=True)},
+            "temperature: must be a set point of entropy, a query each",
+        ),
+        ({"q": torch.zeros(B, H, N, WIDTH).numpy()}, "q: must be a tensor of PyTorch; got numpy.ndarray"),
+        ({"mask": torch.ones(N, N, dtype=torch.bool).numpy()}, "mask: must be a boolean tensor.* got numpy.ndarray"),
+        ({"mask": torch.ones(B, N, dtype=torch.bool)}, r"mask: must broadcast .* it is mask\[:, None, None\]"),
         ({"temperature": torch.zeros(H, 1)}, "temperature: must be positive; got 0"),
         ({"temperature": torch.ones(3)}, "temperature: must broadcast"),
         ({"temperature": SetPoint(top_probability=0.5)}, "temperature: must be a set point of entropy"),
         ({"k": torch.zeros(B, 3, N, WIDTH)}, "k: must have the batch and width of q"),
         ({"v": torch.zeros(B, KEY_HEADS, 3, 5)}, "v: must have the batch, heads and keys of k"),
         ({"q": torch.zeros(N, WIDTH)}, r"q: must be a floating tensor \(batch, heads, rows, width\)"),
-        ({"mask": torch.zeros(N, N)}, "mask: must be boolean"),
+        ({"mask": torch.zeros(N, N)}, "mask: must be a boolean tensor.* pass mask.bool"),
         ({"q": torch.zeros(B, H, N + 1, WIDTH), "causal": True}, "causal: must have at least as many keys as queries"),
     ],
 )
@@ -235,3 +245,40 @@ def test_what_a_new_user_may_hand_over():
             tempered_attention(q, k, v, **bad)
     with pytest.raises(ValueError, match="factor: must be at least 1"):
         Yarn(0.5)
+    for layer_inputs, message in (
+        ((torch.zeros(5, 16),), r"x: must be \(batch, tokens, 16\)"),
+        ((torch.zeros(2, 5, 16), torch.zeros(1, 5, 16)), r"context: must be \(batch, tokens, 16\), of one batch"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            layer(*layer_inputs)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: LogLength(torch.ones(4)), r"scale: must be one number, or \(heads, 1\); got shape \(4,\)"),
+        (lambda: LogLength(0.0), "scale: must be positive"),
+        (lambda: LogLength("1"), "scale: must be positive, or a tensor; got str '1'"),
+        (lambda: LogLength(length="2048"), "length: must be more than 1; got '2048'"),
+        (lambda: ByPosition(scale=-0.1), "scale: must be 0 or more"),
+        (lambda: ByPosition(every=0), "every: must be at least 1"),
+        (lambda: Yarn(math.inf), "factor: must be at least 1; got inf"),
+    ],
+)
+def test_rules_refuse_what_makes_no_temperature(made, message):
+    with pytest.raises(ValueError, match=message):
+        made()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_limits_of_the_temperature_are_finite(dtype):
+    """In half types queries over a small T overflow, of which NaN would come."""
+    q, k, v = (x.detach().to(dtype) for x in qkv())
+    best = tempered_attention(q, k, v, hard=True)
+    for cold in (1e-40, 1e-30, torch.tensor(1e-40), torch.full((H, 1), 1e-6), SetPoint(entropy=0.0)):
+        assert torch.allclose(tempered_attention(q, k, v, temperature=cold), best, atol=2e-2), cold
+    even = v.repeat_interleave(2, 1).mean(2, keepdim=True).expand_as(best)
+    for hot in (math.inf, torch.tensor(math.inf), 1e30):
+        assert torch.allclose(tempered_attention(q, k, v, temperature=hot), even, atol=2e-2), hot
+    none = tempered_attention(q, k[:, :, :0], v[:, :, :0], hard=True)
+    assert none.shape == best.shape and (none == 0).all()

@@ -63,7 +63,9 @@ def test_findings_come_first_and_fit_80_columns(command, model, text):
 
 
 def test_report_is_the_default_command(command, model, text):
-    assert command("attention", model, text).stdout == command("attention", "report", model, text).stdout
+    whole = command("attention", "report", model, text).stdout
+    assert command("attention", model, text).stdout == whole
+    assert command("attention", "--length", 64, model, text).stdout == whole, "options may come first"
     assert "Commands:" in CliRunner().invoke(main, ["attention", "--help"]).output
 
 
@@ -96,6 +98,11 @@ def test_the_report_is_one_file(command, model, text, tmp_path):
 def test_errors_are_one_line(command, model, text, tmp_path):
     assert "no such folder" in command("attention", str(tmp_path / "none"), text, code=1).stderr
     assert "--length: must be at most the 64" in command("attention", model, text, "--length", 65, code=1).stderr
+    missing = str(tmp_path / "none" / "heads.html")
+    assert "its folder does not exist" in command("attention", model, text, "--report", missing, code=1).stderr
+    bare = tmp_path / "bare"
+    transformers.AutoModelForCausalLM.from_pretrained(model).save_pretrained(bare)
+    assert "bare: must have a tokenizer; got none" in command("attention", str(bare), text, code=1).stderr
     short = tmp_path / "short.txt"
     short.write_text("ab", encoding="utf-8")
     assert "must have 8 tokens or more; got 2" in command("attention", model, str(short), code=1).stderr

@@ -94,7 +94,21 @@ def test_hooks_nest_and_a_model_without_layers_is_refused():
         attending(made, lambda call, run: (seen.append("inner"), run())[1]),
     ):
         made(TOKENS)
-    assert seen == ["inner", "outer"] * 2
+    assert seen == ["outer", "inner"] * 2
+    found = {}
+
+    def look(call, run):
+        found[call.layer] = call.query
+        return run()
+
+    with attending(made, look):
+        made(TOKENS)
+    first = found[0]
+    with attending(made, lambda call, run: run(query=2 * call.query)), attending(made, look):
+        made(TOKENS)
+    assert torch.equal(found[0], 2 * first), "the inner one sees what the outer one made"
+    with pytest.raises(TypeError, match="model: must be a loaded model; got str"), attending("gpt2", look):
+        pass
     nothing = attending(torch.nn.Linear(2, 2), lambda call, run: run())
     with pytest.raises(ValueError, match=r"model: must run within, and ask .* no layer of Linear did"), nothing:
         pass

@@ -79,7 +79,7 @@ def test_training_goes_on_as_without_it(tmp_path):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("options", [{"every": 0}, {"patience": 0}, {"threshold": 1.0}])
+@pytest.mark.parametrize("options", [{}, {"every": 0}, {"every": 1.5}, {"patience": 0}, {"threshold": 1.0}])
 def test_wrong_arguments_are_named(options):
-    with pytest.raises(ValueError, match=f"^{next(iter(options))}: must be"):
+    with pytest.raises((ValueError, TypeError), match=f"^{next(iter(options), 'trainer')}: must be"):
         AttentionMonitor(None, BATCH, **options)

@@ -8,6 +8,7 @@ import torch
 
 transformers = pytest.importorskip("transformers", reason="the report is of its models")
 from logitherm.integrations.transformers_attention_report import attention_report  # noqa: E402
+from logitherm.integrations.transformers_tempering import tempered  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STATES, HEADS, WIDTH, TOKENS = 100, 4, 32, 24
@@ -189,6 +190,8 @@ def test_images_and_encoders_with_decoders():
         ([], {}, "inputs: must have a batch; got none"),
         (IDS[:, :5], {}, "inputs: must have queries that see 8 keys or more; the longest sequence has 5"),
         (7, {}, "inputs: must be token ids"),
+        (IDS[0], {}, r"inputs: must be tensors .* a text alone is tokens\[None\]"),
+        (IDS.tolist(), {}, r"inputs: must be tensors .* take torch.as_tensor"),
         (IDS, {"sink": 0.0}, "sink: must be above 0"),
         (IDS, {"collapsed": 0.5}, "collapsed: must be at least 1"),
         (IDS, {"relative": [0.0]}, "relative: must be positive"),
@@ -197,3 +200,18 @@ def test_images_and_encoders_with_decoders():
 def test_wrong_arguments_are_named(inputs, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         attention_report(made("GPT2LMHeadModel"), inputs, **options)
+
+
+def test_a_name_is_no_model():
+    with pytest.raises(TypeError, match="model: must be a loaded model; got str"):
+        attention_report("gpt2", IDS)
+
+
+def test_a_tempered_model_is_reported_as_it_is():
+    """The hook that looks is within that which tempers, whichever model it is."""
+    model = made("GPT2LMHeadModel")
+    expected = attention_report(model, IDS, relative=[2.0], least_keys=2).other[0]
+    with tempered(model, torch.tensor([[2.0], [1.0]])):
+        found = attention_report(model, IDS, relative=[1.0], least_keys=2).other[0]
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5)

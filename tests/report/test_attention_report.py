@@ -55,6 +55,13 @@ def test_it_says_what_was_found():
     assert "$" not in re.sub(r"<script.*?</script>", "", page, flags=re.S), "no blank is left"
 
 
+def test_no_change_has_no_sign():
+    even = copy.deepcopy(CONTENTS)
+    even["trends"][0][1]["slope"] = -1e-6
+    assert "entropy over log n changes by +0.000." in render_attention(even)
+    assert "\\u22120.000" not in render_attention(even) and "\u22120.000" not in render_attention(even)
+
+
 def test_what_is_given_is_escaped():
     page = render_attention(CONTENTS, title="a <b>")
     assert "<script>alert" not in page and "a &lt;b&gt;" in page

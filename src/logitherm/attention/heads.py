@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from logitherm._array import Array, is_torch, namespace, to_numpy
-from logitherm.attention.state import AttentionState, attention_state, ranges
+from logitherm.attention.inputs import ranges
+from logitherm.attention.state import AttentionState, attention_state
 from logitherm.kernels.attention import share
 
 QUANTITIES = ("entropy", "normalised_entropy", "support", "top_probability", "first_key", "heat_capacity")
@@ -74,6 +75,7 @@ def first_key_share(state: AttentionState, inputs: Mapping[str, Any], first: np.
     x = to_numpy((grouped @ key)[..., 0].reshape(q.shape[:3])).astype(np.float64) / inputs["temperature"]
     softcap = inputs.get("softcap")
     if softcap is not None:
+        softcap = to_numpy(softcap) if is_torch(softcap) else softcap
         x = softcap * np.tanh(x / softcap)
     start, stop = _ranges_of(inputs)
     hidden = np.broadcast_to(((first[:, None] < start) | (first[:, None] >= stop))[:, None], x.shape)
@@ -219,6 +221,8 @@ def at_temperatures(
 ) -> dict[str, np.ndarray]:
     """What a few queries of every head would be at other temperatures, relative to that of the call.
 
+    A softcap comes before them, as in `tempered`; sinks and biases are not tempered.
+
     Returns
     -------
     dict
@@ -238,7 +242,11 @@ def at_temperatures(
     some = np.unique(rows[np.linspace(0, len(rows) - 1, max(1, queries // q.shape[0])).astype(int)])
     again = np.tile(some, len(relative))
     given = of_queries(inputs, again)
-    given["temperature"] = inputs["temperature"] * np.repeat(relative, len(some))
+    each = np.repeat(relative, len(some))
+    given["temperature"] = inputs["temperature"] * each
+    if given.get("softcap") is not None:  # capped scores are what is divided: c tanh(s / c) / T is capped at c / T
+        softcap = given["softcap"]
+        given["softcap"] = (to_numpy(softcap) if is_torch(softcap) else softcap) / each
     state = attention_state(**given, method="online", empty="nan")
     shape = (q.shape[0], q.shape[1], len(relative), len(some))
     chosen = np.broadcast_to(good[:, :, None, some], shape)
@@ -258,6 +266,9 @@ def of_queries(inputs: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
         pairs = inputs.get(name)
         if pairs is not None and pairs.shape[-2] > 1:
             found[name] = pairs[..., rows.tolist(), :]
+    softcap: Any = inputs.get("softcap")
+    if np.ndim(softcap) and softcap.shape[-1] > 1:
+        found["softcap"] = softcap[..., rows.tolist()]
     if inputs.get("causal") or inputs.get("window") is not None:
         places = inputs.get("positions")
         found["positions"] = (np.arange(queries) + keys - queries if places is None else np.asarray(places))[rows]

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from logitherm._array import describe
 from logitherm.attention.tempered import tempered_attention
 
 
@@ -50,7 +51,7 @@ class TemperedAttention(nn.Module):
     ) -> None:
         super().__init__()
         key_heads = heads if key_heads is None else key_heads
-        if heads < 1 or key_heads < 1 or width % heads or heads % key_heads:
+        if heads < 1 or key_heads < 1 or width < 1 or width % heads or heads % key_heads:
             raise ValueError(
                 f"heads: must divide the width {width}, and be a multiple of key_heads; got {heads} and {key_heads}; "
                 "change one"
@@ -81,6 +82,12 @@ class TemperedAttention(nn.Module):
     ) -> Tensor:
         """From queries x (batch, n, width) and keys and values of `context`, or of x itself."""
         context = x if context is None else context
+        for name, given in (("x", x), ("context", context)):
+            if given.ndim != 3 or given.shape[-1] != self.query.in_features or len(given) != len(x):
+                raise ValueError(
+                    f"{name}: must be (batch, tokens, {self.query.in_features}), of one batch; got {describe(given)}; "
+                    "reshape it"
+                )
         q = self._split(self.query(x), self.heads)
         k, v = (self._split(projection(context), self.key_heads) for projection in (self.key, self.value))
         found = tempered_attention(

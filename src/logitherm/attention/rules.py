@@ -6,12 +6,14 @@ A rule is called with `Queries` and gives T, which broadcasts against (batch, he
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from logitherm._array import describe
 from logitherm.attention.state import AttentionState, attention_state
 from logitherm.kernels.graphs import outside_graphs
 
@@ -50,6 +52,10 @@ class Queries(NamedTuple):
         return attention_state(self.q, self.k, mask=self.mask, causal=self.causal, empty="nan")
 
 
+def _is_number(x: Any) -> bool:
+    return isinstance(x, numbers.Real) and not isinstance(x, bool) and math.isfinite(x)
+
+
 @dataclass(frozen=True)
 class LogLength:
     """T = sqrt(width) / (scale log n) for n visible keys: scalable softmax (SSMax), which stays sharp as n grows.
@@ -82,8 +88,13 @@ class LogLength:
     length: float | None = None
 
     def __post_init__(self) -> None:
-        if self.length is not None and not self.length > 1:
-            raise ValueError(f"length: must be more than 1; got {self.length}; that of training")
+        if isinstance(self.scale, Tensor):
+            if self.scale.ndim == 1 and len(self.scale) > 1:
+                raise ValueError(f"scale: must be one number, or (heads, 1); got {describe(self.scale)}; reshape it")
+        elif not (_is_number(self.scale) and self.scale > 0):
+            raise ValueError(f"scale: must be positive, or a tensor; got {describe(self.scale)}; 1 is usual")
+        if self.length is not None and not (_is_number(self.length) and self.length > 1):
+            raise ValueError(f"length: must be more than 1; got {self.length!r}; that of training")
 
     def __call__(self, seen: Queries) -> Tensor:
         sharper = seen.visible.clamp_min(2).log()
@@ -111,8 +122,10 @@ class ByPosition:
     every: int = 8192
 
     def __post_init__(self) -> None:
-        if not self.every >= 1:
-            raise ValueError(f"every: must be at least 1; got {self.every}; it is a number of tokens")
+        if not (_is_number(self.scale) and self.scale >= 0):
+            raise ValueError(f"scale: must be 0 or more; got {self.scale!r}; 0.1 is usual")
+        if not (_is_number(self.every) and self.every >= 1):
+            raise ValueError(f"every: must be at least 1; got {self.every!r}; it is a number of tokens")
 
     def __call__(self, seen: Queries) -> Tensor:
         steps = torch.div(seen.position + 1, self.every, rounding_mode="floor")
@@ -137,8 +150,8 @@ class Yarn:
     factor: float
 
     def __post_init__(self) -> None:
-        if not 1 <= self.factor < math.inf:
-            raise ValueError(f"factor: must be at least 1; got {self.factor}; it is the new length over the old")
+        if not (_is_number(self.factor) and self.factor >= 1):
+            raise ValueError(f"factor: must be at least 1; got {self.factor!r}; it is the new length over the old")
 
     def __call__(self, seen: Queries) -> Tensor:
         return torch.tensor(math.sqrt(seen.q.shape[-1]) / (0.1 * math.log(self.factor) + 1) ** 2)

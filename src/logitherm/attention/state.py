@@ -13,7 +13,6 @@ from logitherm._array import (
     HALF_TYPES,
     Array,
     as_array,
-    as_logits,
     as_temperature,
     describe,
     dtype_name,
@@ -22,9 +21,11 @@ from logitherm._array import (
     namespace,
     to_numpy,
 )
+from logitherm.attention.inputs import EACH, as_cap, as_heads, as_pairs, ranges, require_fit
 from logitherm.kernels import attention, reference
 from logitherm.kernels.attention import Block
 from logitherm.kernels.reference import Moments
+from logitherm.thermostat import SetPoint
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,18 @@ def attention_state(
     Parameters
     ----------
     q : floating array, shape (batch, heads, queries, width), (heads, queries, width) or (queries, width)
+        Heads come before queries, as in PyTorch; of (batch, queries, heads, width) pass `q.transpose(1, 2)`.
     k : the same with keys for queries
         With fewer heads every one serves several of the queries' in a row (grouped-query attention).
     temperature : float or array that broadcasts against (batch, heads, queries), optional
-        0 < T <= inf; default sqrt(width), as everywhere.
+        0 < T <= inf; default sqrt(width), as everywhere. One a head is (heads, 1). Of a rule or set point
+        `resolve_temperature` makes T.
     mask : boolean array that broadcasts against (batch, heads, queries, keys), optional
-        Which keys a query sees, as in PyTorch: True where it does.
+        Which keys a query sees, as in PyTorch: True where it does. One of padding, (batch, keys), is passed as
+        `mask[:, None, None]`.
     causal : bool
         Whether a query sees no key after it. The last query is at the last key, so that of a cache works.
-    softcap : float, optional
+    softcap : float or array that broadcasts against (batch, heads, queries), optional
         cap(x) = softcap tanh(x / softcap).
     bias : floating array that broadcasts like `mask`, optional
         Added to scores over T: it is not tempered. -inf hides a key.
@@ -132,18 +136,21 @@ def attention_state(
     [1.0, 1.98, 2.13, 3.11, 3.97, 4.28, 3.81, 6.05]
     """
     given = q
-    q, k = _as_heads(q, "q"), _as_heads(k, "k")
+    q, k = as_heads(q, "q"), as_heads(k, "k")
     lead = tuple(q.shape[:-2])
-    _require_fit(q, k, causal and positions is None)
-    if softcap is not None and not 0 < softcap < math.inf:
-        raise ValueError(f"softcap: must be finite and positive; got {softcap}; None is without")
-    if window is not None and (not isinstance(window, (int, np.integer)) or window < 1):
+    require_fit(q, k, causal and positions is None)
+    if window is not None and (isinstance(window, bool) or not isinstance(window, (int, np.integer)) or window < 1):
         raise ValueError(f"window: must be an integer, at least 1; got {window!r}; None is without")
     if empty not in ("raise", "nan"):
         raise ValueError(f"empty: must be raise or nan; got {empty!r}; choose one")
     xp = namespace(q)
+    if isinstance(temperature, SetPoint) or (callable(temperature) and not hasattr(temperature, "resolve")):
+        raise TypeError(
+            f"temperature: must be a number or an array; got {describe(temperature)}; "
+            "logitherm.attention.resolve_temperature makes T of set points and rules"
+        )
     t = math.sqrt(q.shape[-1]) if temperature is None else temperature
-    t = as_temperature(t, xp.broadcast_to(q[..., :1], (*q.shape[:-1], 1)))
+    t = as_temperature(t, xp.broadcast_to(q[..., :1], (*q.shape[:-1], 1)), each=EACH)
     t = t.detach() if is_torch(t) else t
     if not bool(xp.all(t > 0)):
         raise ValueError(
@@ -157,16 +164,18 @@ def attention_state(
     if _fused(method, q, given, plain):
         return _by_kernel(method, q / t[..., None], k, causal, (*lead, queries))
     shape = (batch, heads, queries, keys)
-    seen = None if mask is None else _as_pairs(mask, "mask", q, lead, shape)
-    added = None if bias is None else _as_pairs(bias, "bias", q, lead, shape)
+    seen = None if mask is None else as_pairs(mask, "mask", q, lead, shape)
+    added = None if bias is None else as_pairs(bias, "bias", q, lead, shape)
+    cap = None if softcap is None else as_cap(softcap, q)
     start, stop = ranges(queries, keys, causal, window, positions)
 
     def finish(x: Array, block: Block) -> Array:
-        if softcap is not None:
-            x /= softcap
-            xp.tanh(x, out=x)
-            x *= softcap
         one, head = np.divmod(np.arange(block.heads.start, block.heads.stop), heads)
+        if cap is not None:
+            of_rows = cap[one, head, block.queries][..., None]
+            x /= of_rows
+            xp.tanh(x, out=x)
+            x *= of_rows
         if added is not None:
             x += xp.asarray(added[one, head, block.queries, block.keys], dtype=x.dtype)
         if seen is not None:
@@ -180,11 +189,11 @@ def attention_state(
         np.arange(batch * heads) // (heads // key_heads),
         np.broadcast_to(start, (batch * heads, queries)),
         np.broadcast_to(stop, (batch * heads, queries)),
-        finish if softcap is not None or seen is not None or added is not None else None,
+        finish if cap is not None or seen is not None or added is not None else None,
     )
     if sink is not None:
         m = _with_sink(m, sink, (batch, heads, queries))
-    return _state(m, (*lead, queries), q, empty)
+    return _state(m, (*lead, queries), q, k, empty)
 
 
 def _fused(method: Any, q: Array, given: Array, plain: bool) -> bool:
@@ -196,9 +205,10 @@ def _fused(method: Any, q: Array, given: Array, plain: bool) -> bool:
     if method != "fused" and not callable(method):
         raise ValueError(f"method: must be auto, online, fused or a kernel; got {method!r}; choose one")
     if not plain or not is_torch(q):
+        got = "arrays of NumPy" if not is_torch(q) else "more options, or a cache"
         raise ValueError(
             "method: fused kernels must have PyTorch tensors, with T and causal alone, that with as many keys as "
-            "queries; got more; take online"
+            f"queries; got {got}; take online"
         )
     return True
 
@@ -211,82 +221,8 @@ def _by_kernel(method: Any, q: Array, k: Array, causal: bool, shape: tuple[int, 
     log_z, mean = log_z.reshape(shape), mean.reshape(shape)
     bad = ~(log_z + mean).isfinite()  # of NaN in a query some kernels make a log Z that is finite
     if bool(bad.any()):
-        _raise_bad_query(to_numpy(bad), to_numpy(log_z + mean), shape)
-    return AttentionState(log_z, mean, log_z - mean, None, None)
-
-
-def _as_heads(x: Any, name: str) -> Array:
-    x = as_logits(x, name=name)
-    if not isinstance(x, np.ndarray) and not is_torch(x):
-        raise TypeError(f"{name}: must be of NumPy or PyTorch; got {_library(x)}; convert it with numpy.asarray")
-    if not 2 <= x.ndim <= 4 or 0 in x.shape:
-        raise ValueError(
-            f"{name}: must be (batch, heads, rows, width), or without the first of these, and of no axis of 0; got "
-            f"{describe(x)}; mend it"
-        )
-    x = x.detach() if is_torch(x) else x
-    return x[None] if x.ndim == 2 else x
-
-
-def _library(x: Any) -> str:
-    return type(x).__module__.split(".")[0]
-
-
-def _require_fit(q: Array, k: Array, causal: bool) -> None:
-    if namespace(q) is not namespace(k) or q.dtype != k.dtype:
-        raise TypeError(
-            f"k: must be of the library and dtype of q, {_library(q)} {dtype_name(q)}; got {_library(k)} "
-            f"{dtype_name(k)}; convert it"
-        )
-    if q.ndim != k.ndim or q.shape[:-3] != k.shape[:-3] or q.shape[-1] != k.shape[-1]:
-        raise ValueError(f"k: must have the batch and width of q, {describe(q)}; got {describe(k)}; mend it")
-    if q.shape[-3] % k.shape[-3]:
-        raise ValueError(
-            f"k: must have as many heads as q, {q.shape[-3]}, or a divisor of that; got {k.shape[-3]}; mend it"
-        )
-    if causal and q.shape[-2] > k.shape[-2]:
-        raise ValueError(
-            f"causal: must have at least as many keys as queries; got {q.shape[-2]} queries and {k.shape[-2]} keys, of "
-            "which the first queries would see none; pass the keys of the cache too"
-        )
-
-
-def _as_pairs(x: Any, name: str, q: Array, lead: tuple[int, ...], shape: tuple[int, ...]) -> Array:
-    """A mask or bias for every pair, as a view (batch, heads, queries, keys)."""
-    x = as_array(x, name)
-    x = x.detach() if is_torch(x) else x
-    kind = dtype_name(x)
-    if name == "mask" and kind != "bool":
-        raise TypeError(f"mask: must be boolean, True for keys that are seen; got {describe(x)}; numbers are a bias")
-    if name == "bias" and kind == "bool":
-        raise TypeError(f"bias: must be floating point; got {describe(x)}; booleans are a mask")
-    xp = namespace(q)
-    if namespace(x) is not xp:
-        x = like(to_numpy(x), q)
-    try:
-        return xp.reshape(xp.broadcast_to(x, (*lead, *shape[2:])), shape)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{name}: must broadcast against (batch, heads, queries, keys) = {(*lead, *shape[2:])}; got {describe(x)}"
-        ) from error
-
-
-def ranges(
-    queries: int, keys: int, causal: bool, window: int | None, positions: Any = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first key that each query sees, and the first after it that it does not."""
-    if positions is None:
-        place = np.arange(queries) + (keys - queries if causal or window is not None else 0)
-    else:
-        place = np.asarray(positions)
-        if place.shape != (queries,) or place.dtype.kind not in "iu" or (place < 0).any() or (place >= keys).any():
-            raise ValueError(
-                f"positions: must be numbers of keys, from 0 to {keys - 1}, one for each of {queries} queries; got "
-                f"{describe(place)}"
-            )
-    start = np.zeros(queries, dtype=np.int64) if window is None else np.clip(place - window + 1, 0, keys)
-    stop = np.full(queries, keys) if window is None else np.clip(place + window, 0, keys)
-    return start, np.minimum(stop, place + 1) if causal else stop
+        _raise_bad_query(to_numpy(bad), to_numpy(log_z + mean), shape, k)
+    return AttentionState(log_z, mean, (log_z - mean).clamp_min(0), None, None)
 
 
 def _with_sink(m: Moments, sink: Any, shape: tuple[int, ...]) -> Moments:
@@ -304,23 +240,26 @@ def _with_sink(m: Moments, sink: Any, shape: tuple[int, ...]) -> Moments:
     return reference.merge(m, Moments(value, nothing, nothing, nothing, nothing), np.ones_like(value))
 
 
-def _raise_bad_query(bad: np.ndarray, top: np.ndarray, shape: tuple[int, ...]) -> None:
+def _raise_bad_query(bad: np.ndarray, top: np.ndarray, shape: tuple[int, ...], k: Array) -> None:
     place = tuple(int(i) for i in np.argwhere(bad)[0])
     value = float(top[place])
     what = "NaN" if math.isnan(value) else "+inf" if value > 0 else "no key that it sees"
+    bad_keys = np.argwhere(~np.isfinite(to_numpy(k)).all(-1))  # (batch, key head, key)
+    if len(bad_keys):
+        what += f", and key {tuple(int(i) for i in bad_keys[0][-len(shape) :])} is not finite"
     raise ValueError(
         f"q, k: every query must see a key, with finite scores; query {place} of {shape} has {what}; mend it"
         + ('; empty="nan" lets those of padding pass' if value == -math.inf else "")
     )
 
 
-def _state(m: Moments, shape: tuple[int, ...], q: Array, empty: str) -> AttentionState:
+def _state(m: Moments, shape: tuple[int, ...], q: Array, k: Array, empty: str) -> AttentionState:
     top = m.top.reshape(shape)
     bad = ~np.isfinite(top)
     if empty == "nan":
         bad &= top != -math.inf
     if bad.any():
-        _raise_bad_query(bad, top, shape)
+        _raise_bad_query(bad, top, shape, k)
     one = np.ones_like(m.top)
     found = {
         "log_partition": reference.log_partition(m, one),

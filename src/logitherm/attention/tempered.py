@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from logitherm._array import as_temperature, describe, dtype_name, should_check
+from logitherm.attention.inputs import EACH
 from logitherm.attention.rules import Queries
 from logitherm.attention.target import blocks_of_scores, target_temperature
 from logitherm.thermostat import SetPoint
+
+COLDEST = 1e-30  # T next to 0: scores over it, and q, are finite in float32
 
 
 def tempered_attention(
@@ -37,10 +40,10 @@ def tempered_attention(
     k, v : floating tensors, shape (batch, key heads, keys, width)
         Every key head serves as many heads of the queries in a row (grouped-query attention).
     temperature : float, tensor, Temperature, SetPoint or rule, optional
-        T > 0, that broadcasts against (batch, heads, queries); default sqrt(width). A schedule or learned temperature
-        gives T itself. `SetPoint(entropy=...)` is the T at which every query has that entropy, found exactly, scores a
-        block at a time. A rule of `logitherm.attention.rules` (`LogLength`, `ByPosition`, `Yarn`, `Adaptive`), or a
-        function of `Queries`, makes it from what each query sees.
+        0 < T <= inf, that broadcasts against (batch, heads, queries): of one a head (heads, 1). Default sqrt(width). A
+        schedule or learned temperature gives T itself. `SetPoint(entropy=...)` is the T at which every query has that
+        entropy, found exactly, scores a block at a time. A rule of `logitherm.attention.rules` (`LogLength`,
+        `ByPosition`, `Yarn`, `Adaptive`), or a function of `Queries`, makes it from what each query sees.
     mask : boolean tensor that broadcasts against (batch, heads, queries, keys), optional
         True for keys that are seen.
     causal : bool
@@ -56,7 +59,7 @@ def tempered_attention(
     Returns
     -------
     tensor, shape (batch, heads, queries, width of v)
-        0 for queries that see no key.
+        0 for queries that see no key. NaN passes through, as in PyTorch; `attention_state` names where it is.
 
     Raises
     ------
@@ -95,9 +98,9 @@ def tempered_attention(
     groups = q.shape[1] != k.shape[1]
     scale, scaled = 1.0, q
     if isinstance(t, float):
-        scale = 1 / t
+        scale = 1 / max(t, COLDEST)
     else:
-        scaled = (q / t[..., None]).to(q.dtype)
+        scaled = _divided(q, t)
     soft = nn.functional.scaled_dot_product_attention(
         scaled, k, v, seen, 0.0 if hard else dropout, is_causal=flag, scale=scale, enable_gqa=groups
     )
@@ -118,20 +121,27 @@ def resolve_temperature(
             )
         return target_temperature(seen, temperature)
     if isinstance(temperature, (int, float)) and not isinstance(temperature, bool):
-        if not 0 < temperature < math.inf:
-            raise ValueError(
-                f"temperature: must be positive and finite; got {temperature}; hard=True is the limit of T = 0"
-            )
+        if not temperature > 0:
+            raise ValueError(f"temperature: must be positive; got {temperature}; hard=True is the limit of T = 0")
         return float(temperature)
     if isinstance(temperature, type):
         raise TypeError(f"temperature: must be a rule itself; got the class {temperature.__name__}; call it")
     if not hasattr(temperature, "resolve") and callable(temperature):
         temperature = temperature(seen)
     one = torch.ones((), dtype=torch.promote_types(q.dtype, torch.float32), device=q.device)
-    t = as_temperature(temperature, one.expand(*q.shape[:-1], 1), step=step)
+    t = as_temperature(temperature, one.expand(*q.shape[:-1], 1), step=step, each=EACH)
     if should_check(None, t) and not bool((t > 0).all()):
         raise ValueError(f"temperature: must be positive; got {t.min().item():g}; hard=True is the limit of T = 0")
     return t
+
+
+def _divided(q: Tensor, t: Tensor) -> Tensor:
+    """q / T in the dtype that the backend will have, and finite: next to T = 0 a T at which q / T just is."""
+    device = q.device.type
+    kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else q.dtype
+    most = min(torch.finfo(kind).max / 2, 1 / COLDEST)
+    least = q.detach().abs().amax(-1).to(t.dtype) / most
+    return (q / t.maximum(least.clamp_min(COLDEST))[..., None]).to(q.dtype)
 
 
 def _seen(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
@@ -147,7 +157,9 @@ def _hardest(q: Tensor, k: Tensor, v: Tensor, seen: Queries) -> Tensor:
     """The value of the best key of every query."""
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) for x in (k, v))
-    out = torch.empty(*q.shape[:-1], v.shape[-1], dtype=v.dtype, device=q.device)
+    out = torch.zeros(*q.shape[:-1], v.shape[-1], dtype=v.dtype, device=q.device)
+    if not k.shape[-2]:
+        return out
     for rows, scores in blocks_of_scores(q, k, seen):
         best = (scores == scores.amax(-1, keepdim=True)) & (scores > -math.inf)
         weights = best / best.sum(-1, keepdim=True).clamp_min(1)
@@ -157,13 +169,19 @@ def _hardest(q: Tensor, k: Tensor, v: Tensor, seen: Queries) -> Tensor:
 
 def _require_fit(q: Any, k: Any, v: Any, mask: Any, causal: bool) -> None:
     for name, x in (("q", q), ("k", k), ("v", v)):
-        if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 4:
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"{name}: must be a tensor of PyTorch; got {type(x).__module__}.{type(x).__name__}; convert it with "
+                "torch.as_tensor"
+            )
+        if not x.is_floating_point() or x.ndim != 4:
             raise TypeError(
                 f"{name}: must be a floating tensor (batch, heads, rows, width); got {describe(x)}; mend it"
             )
     if q.shape[0] != k.shape[0] or q.shape[-1] != k.shape[-1] or q.shape[1] % k.shape[1]:
         raise ValueError(
-            f"k: must have the batch and width of q, {describe(q)}, and its heads or a divisor; got {describe(k)}"
+            f"k: must have the batch and width of q, {describe(q)}, and its heads or a divisor; got {describe(k)}; "
+            "axes are (batch, heads, rows, width)"
         )
     if not q.dtype == k.dtype == v.dtype and not torch.is_autocast_enabled(q.device.type):
         kinds = ", ".join(map(dtype_name, (q, k, v)))
@@ -171,11 +189,16 @@ def _require_fit(q: Any, k: Any, v: Any, mask: Any, causal: bool) -> None:
     if v.shape[:-1] != k.shape[:-1]:
         raise ValueError(f"v: must have the batch, heads and keys of k, {describe(k)}; got {describe(v)}; mend it")
     if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
-        raise TypeError(f"mask: must be boolean, True for keys that are seen; got {describe(mask)}; mend it")
+        got = describe(mask) if isinstance(mask, Tensor) else f"{type(mask).__module__}.{type(mask).__name__}"
+        raise TypeError(
+            f"mask: must be a boolean tensor, True for keys that are seen; got {got}; of ones and zeros pass "
+            "mask.bool(), of one that is added to scores mask == 0"
+        )
     pairs = (*q.shape[:-1], k.shape[-2])
     if mask is not None and not _broadcasts(tuple(mask.shape), pairs):
         raise ValueError(
-            f"mask: must broadcast against (batch, heads, queries, keys) = {pairs}; got {describe(mask)}; reshape it"
+            f"mask: must broadcast against (batch, heads, queries, keys) = {pairs}; got {describe(mask)}; of padding, "
+            "(batch, keys), it is mask[:, None, None]"
         )
     if causal and q.shape[-2] > k.shape[-2]:
         raise ValueError(

@@ -25,9 +25,9 @@ LEAST = 8  # keys, from which on a query says something of its head
 class WithDefault(click.Group):
     """A group that takes what is no command of its own for the arguments of `report`."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        known = args[0] in self.commands or args[0].startswith("-")
-        return super().resolve_command(ctx, args if known else ["report", *args])
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = not args or args[0] in self.commands or args[0] in ctx.help_option_names
+        return super().parse_args(ctx, args if own else ["report", *args])
 
 
 @click.group(

@@ -27,6 +27,8 @@ def load_causal_lm(name: str, device: str, purpose: str) -> tuple[Any, Any]:
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{name}: cannot be loaded as a causal language model ({reason}); check its name") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes where there is none
+        raise ValueError(f"{name}: must have a tokenizer; got none; save it there, by its save_pretrained")
     try:
         model.to(torch.device(device))  # type: ignore[arg-type]
     except (RuntimeError, AssertionError) as error:  # PyTorch asserts that it was built for CUDA

@@ -21,6 +21,9 @@ from logitherm.attention import AttentionState, attention_state
 
 Run = Callable[..., Any]  # the attention function with its arguments; query=... and scaling=... may be others
 
+_hooks: list[Callable[[Run], Run]] = []  # of the `attending` that last, in their order
+_get_interface = AttentionInterface.get_interface
+
 
 @dataclass(frozen=True)
 class LayerCall:
@@ -38,7 +41,7 @@ class LayerCall:
     scaling : float
         What scores are multiplied by: 1 / T.
     causal : bool
-    softcap : float or None
+    softcap : float, tensor that broadcasts against (batch, heads, queries, 1), or None
     sink : tensor or None, shape (heads,)
     """
 
@@ -49,7 +52,7 @@ class LayerCall:
     mask: Tensor | None
     scaling: float
     causal: bool
-    softcap: float | None
+    softcap: float | Tensor | None
     sink: Tensor | None
 
     def inputs(self) -> dict[str, Any]:
@@ -62,7 +65,7 @@ class LayerCall:
             "mask": self.mask if boolean else None,
             "bias": None if self.mask is None or boolean else _with_infinities(self.mask),
             "causal": self.causal,
-            "softcap": self.softcap,
+            "softcap": self.softcap.detach()[..., 0] if isinstance(self.softcap, Tensor) else self.softcap,
             "sink": None if self.sink is None else self.sink.detach()[:, None],
         }
 
@@ -75,11 +78,14 @@ class LayerCall:
 def attending(model: nn.Module, around: Callable[[LayerCall, Run], Any]) -> Iterator[None]:
     """While it lasts, `around(call, run)` stands in place of the attention function of every layer of a model.
 
-    It returns what `run()` returns, or `run(query=..., scaling=...)`. Layers must ask transformers for their attention
-    function, as most do; whichever of them the model uses (sdpa, eager, flash, flex) is the one that runs.
+    It returns what `run()` returns, or `run(query=..., scaling=...)`, and `softcap=...` where there is one. Layers must
+    ask transformers for their attention function, as most do; whichever of them the model uses (sdpa, eager, flash,
+    flex) is the one that runs. Of several that are nested the inner one sees what those around it have changed.
 
     Raises
     ------
+    TypeError
+        For what is no model.
     ValueError
         At the end, if no layer asked for one.
 
@@ -95,34 +101,51 @@ def attending(model: nn.Module, around: Callable[[LayerCall, Run], Any]) -> Iter
     0 (1, 2, 5, 8) 0.3535533905932738
     1 (1, 2, 5, 8) 0.3535533905932738
     """
+    require_model(model)
     mine = {id(module) for module in model.modules()}
     order: dict[int, int] = {}
-    before = AttentionInterface.get_interface
 
-    def get_interface(self: Any, implementation: str, default: Run) -> Run:
-        function = before(self, implementation, default)
-
+    def hook(function: Run) -> Run:
         def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
             if id(module) not in mine:
                 return function(module, query, key, value, mask, **options)
             number = order.setdefault(id(module), len(order))
 
-            def run(query: Tensor = query, scaling: float | None = options.get("scaling")) -> Any:
-                return function(module, query, key, value, mask, **options | {"scaling": scaling})
+            def run(query: Tensor = query, **changed: Any) -> Any:
+                return function(module, query, key, value, mask, **options | changed)
 
             return around(_call(number, module, query, key, mask, options), run)
 
         return attend
 
-    AttentionInterface.get_interface = get_interface  # type: ignore[method-assign, assignment]
+    _hooks.append(hook)
+    AttentionInterface.get_interface = _hooked  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        AttentionInterface.get_interface = before  # type: ignore[method-assign]
+        _hooks.remove(hook)
+        if not _hooks:
+            AttentionInterface.get_interface = _get_interface  # type: ignore[method-assign]
     if not order:
         raise ValueError(
             "model: must run within, and ask transformers for its attention function; no layer of "
             f"{type(model).__name__} did; take another"
+        )
+
+
+def _hooked(self: Any, implementation: str, default: Run) -> Run:
+    """The attention function of transformers, within the hooks there are: the last to come is next to it."""
+    function = _get_interface(self, implementation, default)
+    for hook in reversed(_hooks):
+        function = hook(function)
+    return function
+
+
+def require_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model: must be a loaded model; got {type(model).__name__}; "
+            "transformers.AutoModelForCausalLM.from_pretrained loads one"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from logitherm._array import describe
+from logitherm.attention import attention_state
 from logitherm.integrations.transformers_attention import LayerCall, Run, attending
 from logitherm.integrations.transformers_tempering import tempered
 from logitherm.thermostat import LearnableTemperature
@@ -88,12 +90,11 @@ def fit_attention_temperature(
     """
     if per not in PER:
         raise ValueError(f"per: must be one of {', '.join(PER)}; got {per!r}; choose one")
-    if passes < 1:
-        raise ValueError(f"passes: must be at least 1; got {passes}; 20 is usual")
-    if not 0 < low <= 1 <= high:
+    _require_passes(passes, 20)
+    if not 0 < low <= 1 <= high < math.inf:
         raise ValueError(f"low, high: must have 1, the model's own, between them; got {low} and {high}; 0.2 and 5 do")
-    if not rate > 0:
-        raise ValueError(f"rate: must be positive; got {rate}; 0.1 is usual")
+    if not 0 < rate < math.inf:
+        raise ValueError(f"rate: must be positive and finite; got {rate}; 0.1 is usual")
     if hasattr(batches, "keys"):  # one batch
         batches = [batches]  # type: ignore[list-item]
     batches = list(batches) if isinstance(batches, Iterator) else batches
@@ -159,18 +160,22 @@ def match_attention_entropy(
         raise ValueError(
             f"long: must be longer than short, {trained} tokens; got {long['input_ids'].shape[-1]}; pass longer texts"
         )
-    if passes < 1:
-        raise ValueError(f"passes: must be at least 1; got {passes}; 6 is usual")
+    _require_passes(passes, 6)
     with torch.no_grad(), _still(model):
         wanted, _ = _means(model, short, trained - max(trained // 4, 1), None)
         t = torch.ones_like(wanted)
-        before = model(**_with_labels(long)).loss.item()
+        before = _loss(model, long).item()
         for _ in range(passes):
             entropy, heat = _means(model, long, trained, t)
             t = t * ((wanted - entropy) / heat.clamp_min(1e-3)).clamp(-0.5, 0.5).exp()
         with tempered(model, t.float()):
-            after = model(**_with_labels(long)).loss.item()
+            after = _loss(model, long).item()
     return AttentionFit(t.float(), before, after)
+
+
+def _require_passes(passes: int, usual: int) -> None:
+    if not isinstance(passes, numbers.Integral) or passes < 1:
+        raise ValueError(f"passes: must be an integer, at least 1; got {passes!r}; {usual} is usual")
 
 
 def _means(model: nn.Module, inputs: Mapping[str, Tensor], first: int, t: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -178,15 +183,14 @@ def _means(model: nn.Module, inputs: Mapping[str, Tensor], first: int, t: Tensor
     found: dict[int, tuple[Tensor, Tensor]] = {}
 
     def look(call: LayerCall, run: Run) -> Any:
-        state = call.state()
+        state = attention_state(**call.inputs(), method="online", empty="nan")  # fused kernels have no heat capacity
         assert state.heat_capacity is not None
         found[call.layer] = tuple(  # type: ignore[assignment]
             value[:, :, first:].double().nanmean((0, 2)) for value in (state.entropy, state.heat_capacity)
         )
         return run()
 
-    # the hook that looks is the inner one, so that it sees queries which are divided already
-    with attending(model, look), tempered(model, 1.0 if t is None else t.float()):
+    with tempered(model, 1.0 if t is None else t.float()), attending(model, look):
         model(**inputs)
     layers = [found[layer] for layer in sorted(found)]
     entropy, heat = (torch.stack([layer[i] for layer in layers]) for i in range(2))
@@ -216,7 +220,7 @@ def _ones(model: nn.Module, batches: Iterable[Mapping[str, Tensor]], per: str) -
     if first is None:
         raise ValueError("batches: must have at least one; got none; pass a list or a loader")
     with torch.no_grad(), attending(model, look):
-        model(**_with_labels(first))
+        _loss(model, _with_labels(first))
     if per == "head" and len(set(heads.values())) > 1:
         raise ValueError(f"per: must be model or layer where layers differ in heads; got {sorted(set(heads.values()))}")
     layers = max(heads) + 1
@@ -235,7 +239,7 @@ def _mean_loss(
         if not tokens:
             continue
         with tempered(model, learned):
-            loss = model(**inputs).loss
+            loss = _loss(model, inputs)
             if backward:
                 (loss * (tokens / unit)).backward()
         total, count = total + loss.item() * tokens, count + tokens
@@ -244,11 +248,27 @@ def _mean_loss(
     return total / count
 
 
+def _loss(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    loss = getattr(model(**inputs), "loss", None)
+    if loss is None:
+        raise TypeError(
+            f"model: must give a loss for inputs with labels; {type(model).__name__} does not; take one for causal "
+            "language modelling, AutoModelForCausalLM"
+        )
+    return loss  # type: ignore[no-any-return]
+
+
 def _with_labels(batch: Mapping[str, Tensor], name: str = "batches") -> dict[str, Tensor]:
     if not hasattr(batch, "keys") or "input_ids" not in batch:
         raise TypeError(
             f"{name}: must be inputs of the model by name, with input_ids; got {describe(batch)}; "
             "a tensor of tokens is {'input_ids': tokens}"
+        )
+    tokens = batch["input_ids"]
+    if not isinstance(tokens, Tensor) or tokens.ndim != 2:
+        raise TypeError(
+            f"{name}: must have input_ids that are a tensor (texts, tokens); got {describe(tokens)}; pad texts and "
+            "take torch.as_tensor"
         )
     inputs = dict(batch)
     if "labels" not in inputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -94,10 +95,12 @@ class AttentionMonitor(TrainerCallback):
         stop: bool = False,
     ) -> None:
         for name, number in (("every", every), ("patience", patience)):
-            if number < 1:
-                raise ValueError(f"{name}: must be at least 1; got {number}")
+            if not isinstance(number, numbers.Integral) or number < 1:
+                raise ValueError(f"{name}: must be an integer, at least 1; got {number!r}; it is a number of times")
         if not 0 < threshold < 1:
             raise ValueError(f"threshold: must be between 0 and 1; got {threshold:g}; it is of normalised entropy")
+        if not isinstance(trainer, Trainer):
+            raise TypeError(f"trainer: must be a Trainer of transformers; got {type(trainer).__name__}; pass it first")
         self.trainer = trainer
         self.batch = batch
         self.every = every

@@ -23,7 +23,7 @@ from logitherm.attention import attention_state
 from logitherm.attention.findings import AttentionReport
 from logitherm.attention.heads import HeadSums, at_temperatures, of_queries, positions_of
 from logitherm.integrations.sampling import evaluating
-from logitherm.integrations.transformers_attention import LayerCall, attending
+from logitherm.integrations.transformers_attention import LayerCall, attending, require_model
 
 
 def attention_report(
@@ -43,7 +43,8 @@ def attention_report(
     """Entropy, support, top probability, heat capacity and first-key share of every head, and the heads that stand out.
 
     The model runs once a batch, with whichever attention it uses; no matrix of weights is made. Queries of padding are
-    left out, by `attention_mask`; positions count from the first token that is none. What a query weighs are the keys
+    left out, by `attention_mask`; positions count from the first token that is none. Within `tempered` the heads are
+    those of the tempered model, T the one that it had. What a query weighs are the keys
     that it sees, n in number; a sink, as in gpt-oss, counts as one more.
 
     Four things are found of heads, over the queries with n >= `least_keys`:
@@ -73,6 +74,8 @@ def attention_report(
     -------
     AttentionReport
         Numbers are means over queries; NaN for top probability and heat capacity where a fused kernel had no such.
+        `logitherm.report.attention.render_attention(report.to_dict() | {"model": "its name"})` is the page that the
+        command line writes.
 
     Raises
     ------
@@ -99,6 +102,8 @@ def attention_report(
         "collapsed": float(collapsed), "uniform": float(uniform), "sink": float(sink), "nearly": float(nearly),
         "drift": float(drift), "least_keys": float(least_keys),
     }  # fmt: skip
+    require_model(model)
+    relative = tuple(np.atleast_1d(np.asarray(relative, dtype=np.float64)).tolist())
     _require(limits, relative)
     if queries is not None and queries < 1:
         raise ValueError(f"queries: must be at least 1; got {queries}; None is all")
@@ -108,7 +113,7 @@ def attention_report(
     ids: dict[int, int] = {}
     lengths: list[list[int]] = []  # of the sequences of each batch
     masks: dict[str, np.ndarray] = {}
-    plain = tuple(relative)
+    plain = relative
 
     def look(call: LayerCall, run: Callable[..., Any]) -> Any:
         number = ids.setdefault(id(call.module), len(ids))
@@ -148,7 +153,7 @@ def attention_report(
     if not any(layer.counted["queries"].any() for layer in sums.values()):
         raise ValueError(
             f"inputs: must have queries that see {least_keys} keys or more; the longest sequence has "
-            f"{max(all_lengths)} tokens; pass longer ones, or a lower least_keys"
+            f"{max(all_lengths)} tokens, and windows may be shorter; pass longer ones, or a lower least_keys"
         )
     return AttentionReport(
         tuple(sums[i] for i in range(len(sums))),
@@ -169,14 +174,14 @@ def _batches(inputs: Any) -> Iterator[dict[str, Any]]:
         raise TypeError(f"inputs: must be token ids, a mapping or an iterable of these; got {type(inputs).__name__}")
     for batch in inputs:
         given = describe(batch)
+        hint = "a text alone is tokens[None]" if isinstance(batch, Tensor) else "take torch.as_tensor"
         if isinstance(batch, Tensor):
             batch = {"input_ids": batch}
         if not hasattr(batch, "keys") or not any(
             isinstance(batch[name], Tensor) and batch[name].ndim > 1 for name in batch
         ):
             raise TypeError(
-                f"inputs: must be tensors of token ids (batch, tokens), or mappings with such; "
-                f"got {given}; a text alone is tokens[None]"
+                f"inputs: must be tensors of token ids (batch, tokens), or mappings with such; got {given}; {hint}"
             )
         yield {name: batch[name] for name in batch.keys()}  # noqa: SIM118 - some have no items
 

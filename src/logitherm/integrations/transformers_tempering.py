@@ -13,17 +13,20 @@ from torch import Tensor, nn
 from logitherm._array import describe
 from logitherm.attention import resolve_temperature
 from logitherm.attention.rules import Queries
-from logitherm.integrations.transformers_attention import LayerCall, Run, attending
+from logitherm.integrations.transformers_attention import LayerCall, Run, attending, require_model
 from logitherm.thermostat import SetPoint
+
+HOTTEST = 1e30
 
 
 @contextmanager
 def tempered(model: nn.Module, temperature: Any, *, step: Any = None) -> Iterator[None]:
     """While it lasts, scores of every layer are divided by `temperature` beyond what the model does: 1 changes nothing.
 
-    Queries are divided, so whatever attention function the model uses serves; not with a softcap, before which it would
-    come. The model is as before afterwards. Derivatives are in the temperature, so it may be learned; with gradient
-    checkpointing, which runs layers again, `backward` is to be called within.
+    Queries are divided, so whatever attention function the model uses serves. What is added to scores, as biases of
+    position and sinks, stays as it is. A softcap c is divided too, so that it is the capped score which is:
+    c tanh(s / c) / T. The model is as before afterwards. Derivatives are in the temperature, so it may be learned; with
+    gradient checkpointing, which runs layers again, `backward` is to be called within.
 
     Parameters
     ----------
@@ -33,14 +36,16 @@ def tempered(model: nn.Module, temperature: Any, *, step: Any = None) -> Iterato
         T > 0, for all; or of a tensor one for each layer (layers, 1) or head (layers, heads). A schedule or a learned
         temperature gives one of these. A rule of `logitherm.attention.rules`, or a function of `Queries`, gives T over
         sqrt(width) for every layer, which broadcasts against (batch, heads, queries). With `SetPoint(entropy=...)`
-        every query has that entropy, whatever the model does, over its keys without sinks and biases.
+        every query has that entropy, whatever the model does, over its keys without sinks and biases. With a softcap
+        there is no set point, rules see scores before it, and a T that is learned, or not the same for all of a layer,
+        must have eager attention.
     step : any
         Handed to temperatures that are schedules.
 
     Raises
     ------
     ValueError
-        Temperatures that are not positive, or for another number of layers; a model with a softcap.
+        Temperatures that are not positive, or for another number of layers; those that a softcap does not allow.
 
     Examples
     --------
@@ -57,17 +62,48 @@ def tempered(model: nn.Module, temperature: Any, *, step: Any = None) -> Iterato
     by_query = isinstance(temperature, SetPoint)
     rule = by_query or (callable(temperature) and not hasattr(temperature, "resolve"))
     given = None if rule else as_table(temperature, step)
+    require_model(model)
+    layers = _layers_of(model)
+    if given is not None and layers is not None and len(given) > max(layers, 1):
+        raise ValueError(
+            f"temperature: must have one entry a layer, {layers}; got {describe(temperature)}; leave out rows"
+        )
 
     def around(call: LayerCall, run: Run) -> Any:
-        if call.softcap is not None:
+        if by_query and call.softcap is not None:
             raise ValueError(
-                f"model: must have no softcap, which comes after the scores; got {call.softcap}; take another"
+                f"temperature: must be no SetPoint where scores are capped; got a softcap of {describe(call.softcap)}; "
+                "give T, or a rule"
             )
-        t = _by_rule(temperature, call) if rule else _of_layer(given, call)
-        return run(query=(call.query / t[..., None]).to(call.query.dtype))
+        t = (_by_rule(temperature, call) if rule else _of_layer(given, call)).to(call.query.device)
+        query = (call.query / t[..., None]).to(call.query.dtype)
+        return run(query=query) if call.softcap is None else run(query=query, softcap=_capped(call, t))
 
     with attending(model, around):
         yield
+
+
+def _capped(call: LayerCall, t: Tensor) -> Any:
+    """c / T: c tanh(s / c) / T is s / T, capped there."""
+    assert call.softcap is not None
+    t = t.clamp_max(HOTTEST)  # where s / T is 0, and 0 / 0 would be none
+    config: Any = call.module.config
+    if config._attn_implementation == "eager":  # broadcasts, and has derivatives
+        return call.softcap / t[..., None]
+    if t.numel() > 1 or t.requires_grad:
+        raise ValueError(
+            f"temperature: must be one number a layer, not learned, where a kernel has the softcap; got "
+            f"{describe(t)}; model.set_attn_implementation('eager') takes any"
+        )
+    return float(call.softcap / t)
+
+
+def _layers_of(model: nn.Module) -> int | None:
+    """How many layers a temperature may have, where a configuration says."""
+    config = getattr(model, "config", None)
+    if config is None or getattr(config, "is_encoder_decoder", False) or not hasattr(config, "get_text_config"):
+        return None
+    return getattr(config.get_text_config(), "num_hidden_layers", None)
 
 
 def as_table(temperature: Any, step: Any) -> Tensor:

@@ -244,7 +244,7 @@ def _about_heads(contents: Mapping[str, Any]) -> list[list[str]]:
             names = [KINDS[kind][1].lower() for kind in KINDS if (i, j) in kinds[kind]]
             trend = contents["trends"][i][j]
             slope = "" if trend is None else (
-                f" Where the length doubles, entropy over log n changes by {trend['slope']:+.3f}."
+                f" Where the length doubles, entropy over log n changes by {round(trend['slope'], 3) + 0.0:+.3f}."
             )  # fmt: skip
             t = contents["layers"][i]["temperature"]
             row[j] = f"{' and '.join(names).capitalize() or 'Nothing stands out'}. Own T = {t:.4g}.{slope}".replace(

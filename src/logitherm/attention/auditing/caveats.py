@@ -82,7 +82,7 @@ def _softmax(layers: list[LayerAudit]) -> list[str]:
         said.append(
             "The softcap makes the inverse temperature depend on the score s, by 1 - tanh(s / c)²; what is listed is "
             "that at s = 0. torch's scaled_dot_product_attention has no softcap, nor have all flash kernels: the sdpa "
-            "of transformers leaves it out."
+            "of transformers refuses it, or in older releases leaves it out."
         )
     if any(each.sink for each in layers):
         said.append(

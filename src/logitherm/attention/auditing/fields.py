@@ -30,7 +30,7 @@ def read(config: Any) -> dict[str, Any]:
         fields = _from_path(os.fspath(config))
     elif isinstance(config, Mapping):
         fields = dict(config)
-    elif hasattr(config, "to_dict"):
+    elif hasattr(config, "to_dict") and not isinstance(config, type):
         fields = dict(config.to_dict())
     else:
         raise TypeError(
