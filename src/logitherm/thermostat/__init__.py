@@ -11,7 +11,9 @@ from logitherm.thermostat.schedules import (
     ExponentialSchedule,
     InverseTimeSchedule,
     LinearSchedule,
+    LogarithmicSchedule,
     PiecewiseSchedule,
+    PowerSchedule,
 )
 from logitherm.thermostat.setpoint import solve_temperature
 
@@ -25,8 +27,10 @@ __all__ = [
     "InverseTimeSchedule",
     "LearnableTemperature",
     "LinearSchedule",
+    "LogarithmicSchedule",
     "PerGroup",
     "PiecewiseSchedule",
+    "PowerSchedule",
     "SetPoint",
     "Temperature",
     "solve_temperature",

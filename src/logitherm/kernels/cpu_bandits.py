@@ -1,0 +1,77 @@
+"""The CPU kernel of bandits: one run, its noise in the order in which the definition in NumPy asks for it.
+
+Numba's generators give NumPy's numbers, so that a run is that of the definition with the same generator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from logitherm.kernels.bandits import BOLTZMANN, EPSILON_GREEDY, GUMBEL, THOMPSON_BETA, THOMPSON_NORMAL, UCB
+from logitherm.kernels.cpu import _FLAGS
+
+
+@njit(**_FLAGS)
+def _draw(z, temperature, uniform, weights):
+    """A state of softmax(z / temperature) by inverting its cumulative law; T = 0 shares among the largest."""
+    top, total = z.max(), 0.0
+    for i in range(z.shape[0]):
+        if z[i] == top:
+            weights[i] = 1.0
+        elif temperature == 0:
+            weights[i] = 0.0
+        else:
+            weights[i] = np.exp((z[i] - top) / temperature)
+        total += weights[i]
+    height, reached, last = uniform * total, 0.0, 0
+    for i in range(z.shape[0]):
+        if weights[i] > 0:
+            last = i
+        reached += weights[i]
+        if reached > height:
+            return i
+    return last
+
+
+@njit(**_FLAGS)
+def bandit(generator, code, numbers, means, deviation, at, pulls):
+    """Fill pulls (points, arms): how often every arm was pulled by each of the steps `at`, which increase."""
+    arms = means.shape[0]
+    count, total, mean = np.zeros(arms), np.zeros(arms), np.zeros(arms)
+    index, weights, flat = np.empty(arms), np.empty(arms), np.zeros(arms)
+    point = 0
+    for step in range(numbers.shape[0]):
+        number = numbers[step]
+        if step < arms and code != THOMPSON_BETA:
+            arm = step
+        elif code == BOLTZMANN:
+            arm = _draw(mean, number, generator.random(), weights)
+        elif code == EPSILON_GREEDY:
+            explores = generator.random() < number
+            arm = _draw(flat if explores else mean, 0.0, generator.random(), weights)
+        elif code == UCB:
+            reach = 2 * np.log(step)
+            for i in range(arms):
+                index[i] = mean[i] + number * np.sqrt(reach / count[i])
+            arm = _draw(index, 0.0, generator.random(), weights)
+        else:
+            for i in range(arms):
+                if code == GUMBEL:
+                    index[i] = mean[i] - number * np.log(generator.standard_exponential()) / np.sqrt(count[i])
+                elif code == THOMPSON_BETA:
+                    index[i] = generator.beta(1 + total[i], 1 + count[i] - total[i])
+                elif code == THOMPSON_NORMAL:
+                    index[i] = mean[i] + number * generator.standard_normal() / np.sqrt(count[i])
+            arm = index.argmax()
+        if deviation < 0:
+            reward = 1.0 if generator.random() < means[arm] else 0.0
+        else:
+            reward = means[arm] + deviation * generator.standard_normal()
+        count[arm] += 1
+        total[arm] += reward
+        mean[arm] = total[arm] / count[arm]
+        while point < at.shape[0] and at[point] == step + 1:
+            for i in range(arms):
+                pulls[point, i] = np.int64(count[i])
+            point += 1
