@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logitherm._solve import find_root
+from logitherm._solve import find_root, find_root_of_one
 
 FUNCTIONS = {
     "linear": (lambda x: (x - 0.3, 0 * x + 1), 0.3),
@@ -139,6 +139,21 @@ def test_a_single_number_is_searched_as_an_array_is(name):
     assert number.x == array.x[0]
     assert number.iterations == array.iterations
     assert bool(number.done)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("start", [-9.9, 0.0, 3.0, 10.0])
+def test_one_number_takes_the_same_steps(name, start):
+    function, _ = FUNCTIONS[name]
+    seen, alone = [], []
+
+    def watched(points):
+        return lambda x: (points.append(float(x)), tuple(map(type(x), function(np.float64(x)))))[1]
+
+    with np.errstate(all="ignore"):
+        found = find_root(watched(seen), np.float64(start), -10.0, 10.0, value_tolerance=1e-14, step_tolerance=1e-12)
+        one = find_root_of_one(watched(alone), start, -10.0, 10.0, value_tolerance=1e-14, step_tolerance=1e-12)
+    assert alone == seen and one == found.x
 
 
 def test_no_rows():

@@ -10,6 +10,7 @@ from logitherm.exploration.algorithms import (
     Thompson,
 )
 from logitherm.exploration.bandits import BernoulliBandit, GaussianBandit, Simulation, simulate
+from logitherm.exploration.tabular import GapShare, SoftQLearning
 
 __all__ = [
     "UCB1",
@@ -19,8 +20,10 @@ __all__ = [
     "Boltzmann",
     "BoltzmannGumbel",
     "EpsilonGreedy",
+    "GapShare",
     "GaussianBandit",
     "Simulation",
+    "SoftQLearning",
     "Thompson",
     "simulate",
 ]
