@@ -38,7 +38,7 @@ def test_where_planning_starts_decides_where_it_ends():
     values = np.array([0.0, 1.1])
     for _ in range(3000):
         values = backup(values, boltzmann, 16.9)
-    assert values == pytest.approx([0.5852, 0.8376], abs=5e-5)
+    assert values == pytest.approx([0.5852, 0.8376], abs=5e-4)
 
 
 @pytest.mark.parametrize("inverse_temperature", [1, 10, 16, 16.55, 16.9, 17, 18, 30, 100])

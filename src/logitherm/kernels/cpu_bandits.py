@@ -10,20 +10,19 @@ from numba import njit
 
 from logitherm.kernels.bandits import BOLTZMANN, EPSILON_GREEDY, GUMBEL, THOMPSON_BETA, THOMPSON_NORMAL, UCB
 from logitherm.kernels.cpu import _FLAGS
+from logitherm.kernels.cpu_sampling import _block_weights, _scale
 
 
 @njit(**_FLAGS)
 def _draw(z, temperature, uniform, weights):
     """A state of softmax(z / temperature) by inverting its cumulative law; T = 0 shares among the largest."""
     top, total = z.max(), 0.0
-    for i in range(z.shape[0]):
-        if z[i] == top:
-            weights[i] = 1.0
-        elif temperature == 0:
-            weights[i] = 0.0
-        else:
-            weights[i] = np.exp((z[i] - top) / temperature)
-        total += weights[i]
+    if temperature > 0:
+        total = _block_weights(z, top, _scale(temperature, z.dtype), weights)
+    else:
+        for i in range(z.shape[0]):
+            weights[i] = 1.0 if z[i] == top else 0.0
+            total += weights[i]
     height, reached, last = uniform * total, 0.0, 0
     for i in range(z.shape[0]):
         if weights[i] > 0:
@@ -39,6 +38,7 @@ def bandit(generator, code, numbers, means, deviation, at, pulls):
     """Fill pulls (points, arms): how often every arm was pulled by each of the steps `at`, which increase."""
     arms = means.shape[0]
     count, total, mean = np.zeros(arms), np.zeros(arms), np.zeros(arms)
+    doubt = np.full(arms, np.inf)  # 1 / sqrt(count)
     index, weights, flat = np.empty(arms), np.empty(arms), np.zeros(arms)
     point = 0
     for step in range(numbers.shape[0]):
@@ -51,18 +51,18 @@ def bandit(generator, code, numbers, means, deviation, at, pulls):
             explores = generator.random() < number
             arm = _draw(flat if explores else mean, 0.0, generator.random(), weights)
         elif code == UCB:
-            reach = 2 * np.log(step)
+            reach = number * np.sqrt(2 * np.log(step))
             for i in range(arms):
-                index[i] = mean[i] + number * np.sqrt(reach / count[i])
+                index[i] = mean[i] + reach * doubt[i]
             arm = _draw(index, 0.0, generator.random(), weights)
         else:
             for i in range(arms):
                 if code == GUMBEL:
-                    index[i] = mean[i] - number * np.log(generator.standard_exponential()) / np.sqrt(count[i])
+                    index[i] = mean[i] - number * np.log(generator.standard_exponential()) * doubt[i]
                 elif code == THOMPSON_BETA:
                     index[i] = generator.beta(1 + total[i], 1 + count[i] - total[i])
                 elif code == THOMPSON_NORMAL:
-                    index[i] = mean[i] + number * generator.standard_normal() / np.sqrt(count[i])
+                    index[i] = mean[i] + number * generator.standard_normal() * doubt[i]
             arm = index.argmax()
         if deviation < 0:
             reward = 1.0 if generator.random() < means[arm] else 0.0
@@ -71,6 +71,7 @@ def bandit(generator, code, numbers, means, deviation, at, pulls):
         count[arm] += 1
         total[arm] += reward
         mean[arm] = total[arm] / count[arm]
+        doubt[arm] = 1 / np.sqrt(count[arm])
         while point < at.shape[0] and at[point] == step + 1:
             for i in range(arms):
                 pulls[point, i] = np.int64(count[i])
