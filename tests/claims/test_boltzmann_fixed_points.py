@@ -47,5 +47,5 @@ def test_mellowmax_has_one(inverse_temperature):
 
 
 def test_the_temperature_that_the_paper_names_has_one():
-    """It shows SARSA between two values at 16.55; the fixed points of planning are three nearby, not there."""
+    """16.55 is said of SARSA; planning has three fixed points nearby, not there."""
     assert [len(fixed_points(boltzmann, b)) for b in (16.0, 16.55, 16.9, 17.0, 18.0)] == [1, 1, 3, 3, 1]

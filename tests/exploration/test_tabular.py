@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import logitherm
-from logitherm.exploration import GapShare, SoftQLearning
+from logitherm.exploration import GapShare, SoftQLearning, tabular
 from logitherm.exploration.tabular import TARGETS
 from logitherm.thermostat import LinearSchedule, SetPoint
 
@@ -124,6 +124,22 @@ def test_an_entropy_is_held():
             expected = math.log(4) if (made.q_[step % 3] == made.q_[step % 3, 0]).all() else share * math.log(4)
             assert made.entropy_ == pytest.approx(expected, abs=1e-13)
             made.update(step % 3, step % 4, 0.1 * step, (step + 1) % 3)
+
+
+def test_a_row_that_stays_is_solved_once(monkeypatch):
+    solved = []
+    solve = tabular.temperature_of_entropy
+    monkeypatch.setattr(tabular, "temperature_of_entropy", lambda *args: (solved.append(args), solve(*args))[1])
+    made = agent(temperature=SetPoint(entropy=0.5), target="max")
+    for _ in range(5):
+        made.act(0)
+    assert len(solved) == 1
+    before = made.temperature_
+    made.update(0, 0, 3.0, 1)
+    made.act(0)
+    made.act(0, [1, 1, 0, 1])
+    assert [args[2] for args in solved[:2]] == [None, before]  # starts from what was found
+    assert len(solved) == 3 and made.entropy_ == pytest.approx(0.5, abs=1e-13)
 
 
 def test_any_temperature_is_asked():

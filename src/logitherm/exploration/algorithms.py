@@ -129,7 +129,7 @@ class BoltzmannGumbel:
 
     References
     ----------
-    Cesa-Bianchi et al. (2017), section 4, eq. 5 and theorem 3.
+    Cesa-Bianchi et al. (2017), section 4.
 
     Examples
     --------

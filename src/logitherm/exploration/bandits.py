@@ -180,7 +180,7 @@ def simulate(
 
     References
     ----------
-    Lai and Robbins (1985) for the regret; Cesa-Bianchi et al. (2017), section 5, for such a comparison.
+    Lai and Robbins (1985), Asymptotically efficient adaptive allocation rules, for the regret.
 
     Examples
     --------

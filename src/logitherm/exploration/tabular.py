@@ -88,8 +88,9 @@ class SoftQLearning:
 
     References
     ----------
-    Watkins and Dayan (1992); van Seijen et al. (2009), expected SARSA; Haarnoja et al. (2017), Reinforcement learning
-    with deep energy-based policies, eq. 5; Asadi and Littman (2017), An alternative softmax operator, eq. 3.
+    Watkins and Dayan (1992), Q-learning; van Seijen et al. (2009), A theoretical and empirical analysis of expected
+    SARSA; Haarnoja et al. (2017), Reinforcement learning with deep energy-based policies; Asadi and Littman (2017), An
+    alternative softmax operator for reinforcement learning.
 
     Examples
     --------

@@ -178,7 +178,7 @@ class PowerSchedule(Schedule):
 @dataclass(frozen=True)
 class LogarithmicSchedule(Schedule):
     """T = start log 2 / log(2 + step), without end: the slow cooling that annealing needs to be sure of its optimum
-    (Geman and Geman 1984, theorem B, where start log 2 is the depth of the deepest valley).
+    (Geman and Geman 1984; Hajek 1988: start log 2 must be at least the depth of the deepest valley beside it).
 
     Examples
     --------
