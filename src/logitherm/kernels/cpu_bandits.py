@@ -16,7 +16,9 @@ from logitherm.kernels.cpu_sampling import _block_weights, _scale
 @njit(**_FLAGS)
 def _draw(z, temperature, uniform, weights):
     """A state of softmax(z / temperature) by inverting its cumulative law; T = 0 shares among the largest."""
-    top, total = z.max(), 0.0
+    top, total = z[0], 0.0
+    for i in range(1, z.shape[0]):
+        top = max(top, z[i])
     if temperature > 0:
         total = _block_weights(z, top, _scale(temperature, z.dtype), weights)
     else:
@@ -31,6 +33,16 @@ def _draw(z, temperature, uniform, weights):
         if reached > height:
             return i
     return last
+
+
+@njit(**_FLAGS)
+def _largest(index):
+    """`argmax`, which need not look for NaN here."""
+    best = 0
+    for i in range(1, index.shape[0]):
+        if index[i] > index[best]:
+            best = i
+    return best
 
 
 @njit(**_FLAGS)
@@ -63,7 +75,7 @@ def bandit(generator, code, numbers, means, deviation, at, pulls):
                     index[i] = generator.beta(1 + total[i], 1 + count[i] - total[i])
                 elif code == THOMPSON_NORMAL:
                     index[i] = mean[i] + number * generator.standard_normal() * doubt[i]
-            arm = index.argmax()
+            arm = _largest(index)
         if deviation < 0:
             reward = 1.0 if generator.random() < means[arm] else 0.0
         else:
