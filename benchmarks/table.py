@@ -1,5 +1,5 @@
 """Write the README's tables from the results of benchmarks/fit.py, methods.py, method_speed.py, sampling.py,
-distillation.py, contrastive.py, attention.py and thermostat.py.
+distillation.py, contrastive.py, attention.py, thermostat.py and bandits.py.
 
 python benchmarks/table.py [--check]
 """
@@ -269,6 +269,28 @@ def thermostat(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def bandits(results: dict[str, Any]) -> str:
+    """Time of many runs of every rule, ours and NumPy's, and the regret that both find."""
+    rules, who = results["rules"], ("logitherm", "NumPy")
+    lines = [
+        "| | **logitherm** | NumPy, runs side by side | regret: logitherm | regret: NumPy |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, found in rules.items():
+        times = [duration(found[one]["seconds"]) for one in who]
+        regrets = ["{:.0f} ± {:.0f}".format(*found[one]["regret"]) for one in who]
+        lines.append(f"| {name} | **{times[0]}** | {times[1]} | {regrets[0]} | {regrets[1]} |")
+    totals = [duration(sum(found[one]["seconds"] for found in rules.values())) for one in who]
+    lines.append(f"| all | **{totals[0]}** | {totals[1]} | | |")
+    lines += [
+        "",
+        f"{results['runs']} runs of {results['steps']} steps, ten arms of rewards 0 and 1 with means 0.6 and 0.5; "
+        f"medians of {results['rounds']} rounds, ours on {results['threads']} threads. Regret with half its 95 % "
+        "interval over the runs.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def megabytes(size: float) -> str:
     return f"{size:.0f} MB" if size < 1000 else f"{size / 1024:.3g} GB"
 
@@ -299,6 +321,7 @@ TABLES = {
     "contrastive": ("contrastive.json", contrastive),
     "attention": ("attention.json", attention),
     "thermostat": ("thermostat.json", thermostat),
+    "bandits": ("bandits.json", bandits),
 }
 
 if __name__ == "__main__":

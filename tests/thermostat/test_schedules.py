@@ -14,7 +14,9 @@ from logitherm.thermostat import (
     ExponentialSchedule,
     InverseTimeSchedule,
     LinearSchedule,
+    LogarithmicSchedule,
     PiecewiseSchedule,
+    PowerSchedule,
     Temperature,
 )
 
@@ -44,6 +46,14 @@ def test_values_between():
     assert CosineSchedule(2.0, 1.0, steps=10).at(5) == pytest.approx(1.5)
     assert ExponentialSchedule(8.0, 2.0, steps=2).at(1) == pytest.approx(4.0)
     assert InverseTimeSchedule(1.0, rate=1.0).at(3) == pytest.approx(0.25)
+    assert PowerSchedule(2.0, power=2.0).at(3) == pytest.approx(0.125)
+    assert LogarithmicSchedule(0.1 / math.log(2)).at(98) == pytest.approx(0.1 / math.log(100))
+
+
+def test_endless_schedules_cool_all_the_way():
+    for schedule in (PowerSchedule(4.0), LogarithmicSchedule(4.0)):
+        values = [schedule.at(step) for step in (0, 1, 10, 10**6, 10**12)]
+        assert values[0] == 4.0 and all(0 < b < a for a, b in zip(values, values[1:]))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +65,8 @@ def test_values_between():
         (lambda: LinearSchedule(1.0, 2.0, steps=0), "steps: must be above 0"),
         (lambda: ExponentialSchedule(1.0, 0.0, steps=3), "must be above 0 for exponential"),
         (lambda: InverseTimeSchedule(1.0, rate=-1.0), "rate: must be at least 0"),
+        (lambda: PowerSchedule(1.0, power=-1.0), "power: must be at least 0"),
+        (lambda: LogarithmicSchedule(-1.0), "start: must lie in"),
         (lambda: PiecewiseSchedule(((3, 1.0), (3, 2.0))), "points: must be"),
         (lambda: PiecewiseSchedule(()), "points: must be"),
     ],

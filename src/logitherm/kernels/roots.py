@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from logitherm.kernels.values import cpu, ran
 
 NUMBERS = {("entropy", None): 0, ("mean_energy", None): 1, ("top_probability", None): 2, ("kl", "hot"): 3}
 NUMBERS[("kl", "cold")] = 4
+
+NO_PRIOR, ONE, EPS = read_only(np.empty((1, 0))), read_only(np.ones(1)), float(np.finfo(np.float64).eps)
 
 
 def on_cpu(*arrays: Array | None) -> bool:
@@ -50,3 +53,14 @@ def roots(
     t, inside, low, high = out.T
     answer = (t.astype(dtype_name(z)), inside == 1, low.astype(dtype_name(z)), high.astype(dtype_name(z)))
     return tuple(like(v.reshape(batch), z) for v in answer)  # type: ignore[return-value]
+
+
+def temperature_of_entropy(values: Sequence[float], entropy: float) -> float:
+    """T at which one row of values has an entropy; 0 or inf where it is out of range. No guard, for agents that ask at
+    every step: at least one value is finite and none is NaN or +inf; -inf forbids."""
+    cpu()
+    from logitherm.kernels import cpu_thermostat
+
+    z, out = read_only(np.array([values], dtype=np.float64)), np.empty((1, 4))
+    cpu_thermostat.roots(z, NO_PRIOR, read_only(np.array([entropy])), ONE, 0, EPS, out)
+    return float(out[0, 0])

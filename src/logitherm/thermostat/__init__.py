@@ -12,7 +12,9 @@ from logitherm.thermostat.schedules import (
     ExponentialSchedule,
     InverseTimeSchedule,
     LinearSchedule,
+    LogarithmicSchedule,
     PiecewiseSchedule,
+    PowerSchedule,
 )
 from logitherm.thermostat.setpoint import solve_temperature
 
@@ -28,8 +30,10 @@ __all__ = [
     "KLBudget",
     "LearnableTemperature",
     "LinearSchedule",
+    "LogarithmicSchedule",
     "PerGroup",
     "PiecewiseSchedule",
+    "PowerSchedule",
     "RelativeToGap",
     "SetPoint",
     "Temperature",

@@ -154,6 +154,48 @@ class InverseTimeSchedule(Schedule):
 
 
 @dataclass(frozen=True)
+class PowerSchedule(Schedule):
+    """T = start / (1 + step)^power, without end.
+
+    Examples
+    --------
+    >>> [PowerSchedule(1.0, power=0.5).at(step) for step in (0, 3, 99)]
+    [1.0, 0.5, 0.1]
+    """
+
+    start: float
+    power: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(start=self.start)
+        if not self.power >= 0:
+            raise ValueError(f"power: must be at least 0; got {self.power}")
+
+    def _value(self, step: float) -> float:
+        return self.start * (1 + step) ** -self.power
+
+
+@dataclass(frozen=True)
+class LogarithmicSchedule(Schedule):
+    """T = start log 2 / log(2 + step), without end: the slow cooling that annealing needs to be sure of its optimum
+    (Geman and Geman 1984; Hajek 1988: start log 2 must be at least the depth of the deepest valley beside it).
+
+    Examples
+    --------
+    >>> [round(LogarithmicSchedule(1.0).at(step), 6) for step in (0, 2, 254)]
+    [1.0, 0.5, 0.125]
+    """
+
+    start: float
+
+    def __post_init__(self) -> None:
+        _check(start=self.start)
+
+    def _value(self, step: float) -> float:
+        return self.start * math.log(2) / math.log(2 + step)
+
+
+@dataclass(frozen=True)
 class PiecewiseSchedule(Schedule):
     """Straight lines between (step, temperature) points with increasing steps; constant before and after.
 
