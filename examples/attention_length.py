@@ -11,11 +11,14 @@ by text with 95 % intervals: one that has 0 within says that nothing was gained.
     LogLength(128)    sqrt(d) log 128 / log n for n > 128 keys
     Yarn              sqrt(d) / (0.1 log(n / 128) + 1)^2
     Adaptive          the published polynomial of the entropy at T = sqrt(d)
-    entropy held      each query beyond 128 at the mean entropy that its head has in texts of 128
-    T fitted          one a layer, to other texts of that length, by their likelihood: a bound that needs them
+    entropy held      each query beyond 128 at the mean entropy that its head has in texts of 128; above it where more
+                      keys tie for the best than it allows
+    T fitted          one a layer, to quotations and text alike of other such texts, by their likelihood
 
 Why: among more keys the same scores share out the weight further, so what was found at 128 is lost at 1024. Order is
 known to the model from the last four characters alone, and not from positions, so no position is new in a long text.
+Every rule mends some of that and none all. On the text before the quotation, for which the last characters matter and
+longer contexts help a little, none gains: colder attention finds better and weighs up worse.
 
 Source: keys of the character before, with which one layer can copy, are those of Olsson et al. (2022), In-context
 learning and induction heads.
