@@ -18,7 +18,7 @@ by text with 95 % intervals: one that has 0 within says that nothing was gained.
 Why: among more keys the same scores share out the weight further, so what was found at 128 is lost at 1024. Order is
 known to the model from the last four characters alone, and not from positions, so no position is new in a long text.
 Every rule mends some of that and none all. On the text before the quotation, for which the last characters matter and
-longer contexts help a little, none gains: colder attention finds better and weighs up worse.
+longer contexts help a little, none gains.
 
 Source: keys of the character before, with which one layer can copy, are those of Olsson et al. (2022), In-context
 learning and induction heads.
