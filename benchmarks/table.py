@@ -1,5 +1,5 @@
 """Write the README's tables from the results of benchmarks/fit.py, methods.py, method_speed.py, sampling.py,
-distillation.py, contrastive.py, attention.py, thermostat.py and bandits.py.
+distillation.py, contrastive.py, attention.py, attention_report.py, bandits.py and thermostat.py.
 
 python benchmarks/table.py [--check]
 """
@@ -291,6 +291,33 @@ def bandits(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def attention_report(results: dict[str, Any]) -> str:
+    """Time of the forward pass of a model, and of a report with it, with the overhead and its quartiles."""
+    names = {
+        "forward pass": "forward pass",
+        "hook": "with the hook alone, `attending`",
+        "monitor": "`AttentionMonitor.measure`",
+        "report": "`attention_report`",
+        "report, all": "`attention_report(queries=None)`",
+    }
+    lines = [
+        f"| GPT-2, {results['tokens']} tokens | time | overhead | quartiles | overhead in processor time |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for key, name in names.items():
+        entry = results["entries"][key]
+        over = [str(round(100 * entry[x])) for x in ("overhead", "overhead_from", "overhead_to", "processor_overhead")]
+        cells = "| | " if key == "forward pass" else f"{over[0]} % | {over[1]} to {over[2]} % | {over[3]} %"
+        lines.append(f"| {name} | {duration(entry['seconds'])} | {cells} |")
+    lines += [
+        "",
+        "124 million parameters, PyTorch's fused attention in float32, one text; medians of "
+        f"{results['rounds']} rounds on {results['threads']} threads of a busy machine. All run the same forward pass; "
+        "the overhead is that over it in the same round. By default 512 queries are looked at.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def megabytes(size: float) -> str:
     return f"{size:.0f} MB" if size < 1000 else f"{size / 1024:.3g} GB"
 
@@ -320,6 +347,7 @@ TABLES = {
     "distillation": ("distillation.json", distillation),
     "contrastive": ("contrastive.json", contrastive),
     "attention": ("attention.json", attention),
+    "attention report": ("attention_report.json", attention_report),
     "thermostat": ("thermostat.json", thermostat),
     "bandits": ("bandits.json", bandits),
 }

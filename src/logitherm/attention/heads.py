@@ -169,8 +169,9 @@ class HeadSums:
         for name in QUANTITIES:
             for sums in (self.by_position, self.counts):
                 old = sums.get(name, np.zeros((heads, 0)))
-                more = positions - old.shape[1]
-                sums[name] = np.pad(old, ((0, 0), (0, more))) if more > 0 else old
+                if positions > old.shape[1]:
+                    sums[name] = np.zeros((heads, positions))
+                    sums[name][:, : old.shape[1]] = old
 
     def _count(self, found: Mapping[str, np.ndarray], states: np.ndarray, counts: np.ndarray) -> None:
         total = self.counted

@@ -15,7 +15,7 @@ from logitherm.kernels.reference import Moments
 from logitherm.kernels.threads import map_blocks
 
 VALUES = 1 << 22  # scores of a block: 16 MB in float32
-QUERIES, KEYS = 1024, 8192  # of a block, at most
+QUERIES, KEYS = 256, 8192  # of a block, at most: the fewer queries, the fewer keys that none of them sees
 BLOCK_VALUES = 1 << 18  # of a thread's share
 
 
@@ -115,7 +115,7 @@ def _blocks(start: np.ndarray, stop: np.ndarray, keys: int) -> Iterator[Block]:
     heads, queries = start.shape
     wide = max(1, min(keys, KEYS))
     rows = max(1, min(queries, QUERIES, VALUES // wide))
-    several = max(1, VALUES // (rows * wide)) if rows == queries else 1
+    several = max(1, VALUES // (rows * wide))
     for some in blocks(heads, several):
         for part in blocks(queries, rows):
             low, high = int(start[some, part].min()), int(stop[some, part].max())
@@ -126,10 +126,9 @@ def _blocks(start: np.ndarray, stop: np.ndarray, keys: int) -> Iterator[Block]:
 def _product(q: Array, k: Array, of_head: np.ndarray, keys: slice, out: Array) -> Array:
     shape = (*q.shape[:2], keys.stop - keys.start)
     x = out[: math.prod(shape)].reshape(shape)
-    if len(of_head) == 1:
-        theirs = k[of_head[0] : of_head[0] + 1, keys]
-    else:
-        theirs = k[of_head.tolist(), keys]
+    first, last = int(of_head[0]), int(of_head[-1])
+    alone = last - first + 1 == len(of_head)  # every head has keys of its own, which need no copy
+    theirs = k[first : last + 1, keys] if alone else k[of_head.tolist(), keys]
     if is_torch(q):
         import torch
 
