@@ -8,7 +8,8 @@ from logitherm.prototypes.assumption import AssumptionCheck, check_assumption
 from logitherm.prototypes.classifier import PrototypeClassifier
 
 if TYPE_CHECKING:
-    from logitherm.prototypes.few_shot import Episode, FewShotHead, episode, prototype_logits, within_class_variance
+    from logitherm.prototypes.episodes import Episode, episode
+    from logitherm.prototypes.few_shot import FewShotHead, prototype_logits, within_class_variance
 
 __all__ = [
     "AssumptionCheck",
@@ -23,7 +24,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:  # what is left needs PyTorch, which the others do not
+    if name in ("Episode", "episode"):  # these need PyTorch, which the others do not
+        from logitherm.prototypes import episodes
+
+        return getattr(episodes, name)
+    if name in ("FewShotHead", "prototype_logits", "within_class_variance"):
         from logitherm.prototypes import few_shot
 
         return getattr(few_shot, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,10 @@ from logitherm._array import describe
 from logitherm.gibbs import softmax
 from logitherm.kernels.threads import blocks
 from logitherm.prototypes.assumption import AssumptionCheck, check_assumption
-from logitherm.prototypes.metric import METRICS, Metric, fit_metric
+from logitherm.prototypes.guard import require_options, require_rows
+from logitherm.prototypes.metric import Metric, fit_metric
 from logitherm.prototypes.moments import Moments, moments, row_squares
-from logitherm.prototypes.rules import ESTIMATES, SPREADS, Laws, fit_laws
+from logitherm.prototypes.rules import Laws, fit_laws
 
 BLOCK_VALUES = 1 << 21
 
@@ -132,7 +132,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             One row a class without `variance`; rows of a class all equal; a class of one row where each needs its own
             variance; a singular covariance; a single class; options that do not go together.
         """
-        self._require_options()
+        require_options(self)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -143,7 +143,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         m = moments(X, labels, len(self.classes_))
         self.class_count_ = m.counts
         self.class_prior_ = self._priors()
-        self._require_rows(m)
+        require_rows(self, m)
         self._metric: Metric = fit_metric(m, self.covariance, self.shrinkage)
         self._laws: Laws = fit_laws(m, self._metric, self.estimate, self.spread, self.variance)
         self._centre = m.means.mean(axis=0)
@@ -218,72 +218,6 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
                 f"sum {p.sum():g}; 'empirical' takes those of the rows"
             )
         return p
-
-    def _require_options(self) -> None:
-        choices = (
-            ("estimate", self.estimate, ESTIMATES),
-            ("covariance", self.covariance, METRICS),
-            ("spread", self.spread, SPREADS),
-        )
-        for name, value, known in choices:
-            if not isinstance(value, str) or value not in known:
-                raise ValueError(f"{name}: must be one of {', '.join(known)}; got {value!r}; {known[0]!r} is usual")
-        if isinstance(self.priors, str) and self.priors not in ("empirical", "uniform"):
-            raise ValueError(f"priors: must be 'empirical', 'uniform' or an array; got {self.priors!r}")
-        share = self.shrinkage
-        if not (share == "auto" if isinstance(share, str) else isinstance(share, Real) and 0 <= share <= 1):
-            raise ValueError(f"shrinkage: must be 'auto' or lie in [0, 1]; got {share!r}; 'auto' is Ledoit and Wolf's")
-        if self.estimate == "corrected" and self.spread == "per_class":
-            raise ValueError(
-                "estimate: 'corrected' corrects one temperature; got spread='per_class'; take 'empirical_bayes'"
-            )
-        if self.estimate == "student" and (self.covariance != "isotropic" or self.spread == "between"):
-            raise ValueError(
-                "estimate: 'student' integrates an isotropic variance; got "
-                f"covariance={self.covariance!r}, spread={self.spread!r}; take 'empirical_bayes'"
-            )
-        if self.variance is None:
-            return
-        if not (isinstance(self.variance, Real) and 0 < self.variance < math.inf):
-            raise ValueError(
-                f"variance: must be a positive number, sigma^2 of one feature; got {self.variance!r}; take variance_ "
-                "of a fit to other classes"
-            )
-        if self.covariance != "isotropic" or self.spread != "pooled" or self.estimate == "student":
-            raise ValueError(
-                "variance: goes with covariance='isotropic', spread='pooled' and no 'student'; got "
-                f"{self.covariance!r}, {self.spread!r}, {self.estimate!r}; leave it out"
-            )
-
-    def _require_rows(self, m: Moments) -> None:
-        """Raise where the rows cannot say what sigma^2 is."""
-        if self.variance is not None:
-            return
-        count = len(m.counts)
-        if m.degrees == 0:
-            raise ValueError(
-                f"X: must have more rows than classes to tell sigma^2; got one row for each of {count} classes "
-                f"(n_samples = {count}); pass variance= of other classes (variance_ of a fit to them), or add rows"
-            )
-        if not m.columns.any():
-            raise ValueError(
-                "X: rows of a class must differ; got zero variance within all classes, so T = 2 sigma^2 = 0; add rows, "
-                "or pass variance="
-            )
-        if m.dims * m.degrees <= 2:
-            raise ValueError(
-                f"X: must leave at least 3 degrees of freedom for sigma^2; got {m.degrees} rows more than classes in "
-                f"{m.dims} features; add rows"
-            )
-        if self.spread == "per_class" and self.estimate == "plug_in":
-            bad = (m.counts == 1) | (m.squares <= 0)
-            if bad.any():
-                k = int(bad.argmax())
-                why = "1 row" if m.counts[k] == 1 else "zero variance"
-                raise ValueError(
-                    f"X: every class must have rows that differ for spread='per_class' with 'plug_in'; got {why} in "
-                    f"class {self.classes_[k]!r}; take 'empirical_bayes', which borrows from the other classes"
-                )
 
 
 def prototypes_of(m: Moments, metric: Metric, laws: Laws) -> np.ndarray:
