@@ -137,9 +137,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(
-                f"y: must hold at least two classes; got 1 class, {self.classes_[0]!r}; add rows of another"
-            )
+            raise ValueError(f"y: must hold at least two classes; got 1 class, {self.classes_[0]}; add rows of another")
         m = moments(X, labels, len(self.classes_))
         self.class_count_ = m.counts
         self.class_prior_ = self._priors()

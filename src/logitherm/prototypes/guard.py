@@ -78,5 +78,5 @@ def require_rows(classifier: Any, m: Moments) -> None:
             why = "1 row" if m.counts[k] == 1 else "zero variance"
             raise ValueError(
                 f"X: every class must have rows that differ for spread='per_class' with 'plug_in'; got {why} in "
-                f"class {classifier.classes_[k]!r}; take 'empirical_bayes', which borrows from the other classes"
+                f"class {classifier.classes_[k]}; take 'empirical_bayes', which borrows from the other classes"
             )
