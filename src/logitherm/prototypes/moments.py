@@ -70,6 +70,7 @@ def moments(X: np.ndarray, labels: np.ndarray, classes: int) -> Moments:
     columns, of_classes = (np.sum([part[i] for part in parts], axis=0) for i in (0, 1))
     noise = len(X) * (np.finfo(X.dtype).eps * (np.abs(means).max(axis=0) + np.abs(shift))) ** 2  # of rounding alone
     columns = np.where(columns > noise, columns, 0.0)
+    of_classes = np.where(of_classes > noise.sum(), of_classes, 0.0)
     return found._replace(columns=columns, varies=(columns > 0) | (np.ptp(means, axis=0) > 0), squares=of_classes)
 
 
