@@ -91,7 +91,7 @@ def test_nearest_centroid_runs_at_half_the_temperature(features, sep):
     theirs = fit_temperature(NearestCentroid().fit(X, y).predict_log_proba(unseen), test)
     right = fit_temperature(PrototypeClassifier().fit(X, y).logits(unseen), test)
     assert theirs.temperature == pytest.approx(2, abs=0.08) and right.temperature == pytest.approx(1, abs=0.04)
-    assert theirs.temperature / right.temperature == pytest.approx(2, rel=0.01)
+    assert theirs.temperature / right.temperature == pytest.approx(2, rel=0.03)
     assert theirs.nll_before > 1.15 * right.nll_before and theirs.nll_after == pytest.approx(right.nll_after, rel=0.01)
 
 

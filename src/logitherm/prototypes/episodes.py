@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -83,7 +84,7 @@ def episode(
     if ways < 2:
         raise ValueError(f"support: must have at least two classes; got {describe(support)}; (ways, shots, features)")
     means = support.mean(-2)
-    s = within(support - means[..., None, :], estimate, check) if variance is None else given(variance, means, check)
+    s = within(support, means, estimate, check) if variance is None else given(variance, means, check)
     centre = means.mean(-2, keepdim=True)
     moved = means - centre
     kept = _reliability(moved.square().sum((-2, -1)) * shots / s, float(features * (ways - 1)))
@@ -95,25 +96,27 @@ def episode(
     return Episode(centre + kept[..., None, None] * moved, 2 * (s + noise), s, kept)
 
 
-def within(residuals: Tensor, estimate: str, check: bool | None) -> Tensor:
-    """sigma^2 of an episode: S / nu, or (S / (nu - 2)), whose inverse is unbiased."""
-    ways, shots, features = residuals.shape[-3:]
+def within(support: Tensor, means: Tensor, estimate: str, check: bool | None) -> Tensor:
+    """sigma^2 of an episode: S / nu, or S / (nu - 2), whose inverse is unbiased."""
+    ways, shots, features = support.shape[-3:]
     degrees = ways * (shots - 1) * features
     if shots == 1:
         raise ValueError(
-            f"support: one shot a class leaves no residual to take sigma^2 from; got {describe(residuals)}; pass "
+            f"support: one shot a class leaves no residual to take sigma^2 from; got {describe(support)}; pass "
             "variance= of base classes (within_class_variance)"
         )
     if degrees <= 2:
         raise ValueError(
-            f"support: must leave 3 degrees of freedom for sigma^2; got {describe(residuals)}; add shots, or pass "
-            "variance="
+            f"support: must leave 3 degrees of freedom for sigma^2; got {describe(support)}; add shots, or variance="
         )
-    s = residuals.square().sum((-3, -2, -1)) / (degrees - 2 * (estimate != "plug_in"))
-    if should_check(check, s) and not bool(((s > 0) & torch.isfinite(s)).all()):
-        bad = first_true(~((s > 0) & torch.isfinite(s)))
-        what = "zero variance within classes" if float(s.reshape(-1)[bad]) == 0 else "NaN or inf"
-        raise ValueError(f"support: rows of a class must be finite and differ; episode {bad} has {what}; mend it")
+    s = (support - means[..., None, :]).square().sum((-3, -2, -1)) / (degrees - 2 * (estimate != "plug_in"))
+    if should_check(check, s):
+        rounding = (2 * torch.finfo(s.dtype).eps * support.detach().abs().amax((-3, -2, -1))) ** 2
+        good = (s > rounding) & torch.isfinite(s)
+        if not bool(good.all()):
+            bad = first_true(~good)
+            what = "zero variance within classes" if math.isfinite(float(s.reshape(-1)[bad])) else "NaN or inf"
+            raise ValueError(f"support: rows of a class must be finite and differ; episode {bad} has {what}; mend it")
     return s
 
 
