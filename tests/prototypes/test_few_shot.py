@@ -8,7 +8,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from logitherm import fit_temperature
-from logitherm.prototypes import FewShotHead, PrototypeClassifier, episode, prototype_logits, within_class_variance
+from logitherm.prototypes import (
+    FewShotHead,
+    PrototypeClassifier,
+    episode,
+    prototype_logits,
+    within_class_covariance,
+    within_class_variance,
+)
 from logitherm.thermostat import LearnableTemperature
 
 
@@ -141,24 +148,40 @@ def test_an_offset_costs_no_digits(generator):
     assert (z - moved).abs().max() < 0.01
 
 
-def test_base_classes_lend_their_variance_to_one_shot(generator):
+def test_base_classes_lend_their_spread_to_one_shot(generator):
     support, queries, _ = draw(generator, shots=1)
-    head = FewShotHead()
-    with pytest.raises(ValueError, match=r"variance: must be given, or rows of base classes observed, for one shot"):
-        head(queries, support)
+    with pytest.raises(ValueError, match="one shot a class leaves no residual to take sigma"):
+        FewShotHead()(queries, support)
     base, _, _ = draw(generator, ways=20, shots=40)
-    labels = torch.arange(20).repeat_interleave(40)
-    for part in (slice(0, 400), slice(400, 800)):
-        head.observe(base.flatten(0, 1)[part], labels[part])
-    assert head.base_variance().item() == pytest.approx(1.0, rel=0.03)
-    other = FewShotHead()
+    rows, labels = base.flatten(0, 1), torch.arange(20).repeat_interleave(40)
+    head = FewShotHead(variance=within_class_variance(rows, labels))
+    assert head.variance.item() == pytest.approx(1.0, rel=0.03)
+    other = FewShotHead(variance=0.0)
     other.load_state_dict(head.state_dict())
-    given = FewShotHead(variance=head.base_variance().item())
-    for each in (head, other):
-        torch.testing.assert_close(each(queries, support), given(queries, support))
-    head.forget()
-    with pytest.raises(ValueError, match="call observe"):
-        head.base_variance()
+    torch.testing.assert_close(other(queries, support), head(queries, support))
+    whole = FewShotHead(covariance=within_class_covariance(rows, labels))
+    torch.testing.assert_close(whole(queries, support), head(queries, support))
+
+
+@pytest.mark.parametrize("shots", [1, 10])
+def test_embeddings_that_are_not_isotropic_need_the_spread_between_prototypes(generator, shots):
+    """Known from base classes, or from the episode itself; one variance of all directions is far too cold."""
+    widths = torch.logspace(-0.5, 0.5, 64, dtype=torch.float64)
+    support, queries, labels = draw(generator, 300, shots=shots, sep=0.0)
+    means = torch.randn(300, 5, 1, 64, generator=generator, dtype=torch.float64)
+    support = means + widths * support
+    queries = means.squeeze(-2).repeat_interleave(10, dim=-2) + widths * queries
+    base = {"covariance": torch.diag(widths**2)}
+    found = {}
+    for spread in ("pooled", "between"):
+        z = prototype_logits(queries, support, spread=spread, **(base if shots == 1 else {}))
+        found[spread] = fit_temperature(z, labels).temperature
+    assert found["pooled"] > 1.3 and found["between"] == pytest.approx(1, abs=0.15)
+    if shots > 1:
+        fitted = PrototypeClassifier(spread="between").fit(
+            support[0].flatten(0, 1).numpy(), np.repeat(np.arange(5), 10)
+        )
+        assert episode(support[0], spread="between").temperature.item() == pytest.approx(fitted.temperature_, rel=1e-4)
 
 
 def test_the_variance_within_classes_has_a_gradient(generator):
@@ -167,6 +190,9 @@ def test_the_variance_within_classes_has_a_gradient(generator):
     assert torch.autograd.gradcheck(lambda x: within_class_variance(x, labels), rows)
     fitted = PrototypeClassifier("plug_in").fit(rows.detach().numpy(), labels.numpy())
     assert within_class_variance(rows, labels).item() == pytest.approx(fitted.variance_)
+    assert torch.autograd.gradcheck(lambda x: within_class_covariance(x, labels), rows)
+    covariance = within_class_covariance(rows, labels)
+    assert covariance.diagonal().mean().item() == pytest.approx(fitted.variance_)
 
 
 def test_bad_input(generator):
@@ -189,6 +215,12 @@ def test_bad_input(generator):
         episode(support, variance=-1.0)
     with pytest.raises(ValueError, match=r"variance: must broadcast against the episodes \(\)"):
         episode(support, variance=torch.ones(2))
+    with pytest.raises(ValueError, match="spread: must be one of pooled, between; got 'per_class'"):
+        episode(support, spread="per_class")
+    with pytest.raises(ValueError, match="variance: goes with spread='pooled' and no covariance"):
+        episode(support, spread="between", variance=1.0)
+    with pytest.raises(ValueError, match=r"covariance: must have shape \(64, 64\); got shape \(5, 5\)"):
+        episode(support, covariance=torch.eye(5))
     with pytest.raises(ValueError, match="must leave 3 degrees of freedom"):
         episode(support[:2, :2, :1])
     with pytest.raises(ValueError, match="labels: must be an integer tensor of shape"):

@@ -9,7 +9,12 @@ from logitherm.prototypes.classifier import PrototypeClassifier
 
 if TYPE_CHECKING:
     from logitherm.prototypes.episodes import Episode, episode
-    from logitherm.prototypes.few_shot import FewShotHead, prototype_logits, within_class_variance
+    from logitherm.prototypes.few_shot import (
+        FewShotHead,
+        prototype_logits,
+        within_class_covariance,
+        within_class_variance,
+    )
 
 __all__ = [
     "AssumptionCheck",
@@ -19,6 +24,7 @@ __all__ = [
     "check_assumption",
     "episode",
     "prototype_logits",
+    "within_class_covariance",
     "within_class_variance",
 ]
 
@@ -28,7 +34,7 @@ def __getattr__(name: str) -> Any:
         from logitherm.prototypes import episodes
 
         return getattr(episodes, name)
-    if name in ("FewShotHead", "prototype_logits", "within_class_variance"):
+    if name in __all__:
         from logitherm.prototypes import few_shot
 
         return getattr(few_shot, name)

@@ -17,6 +17,8 @@ def prototype_logits(
     temperature: Any = None,
     *,
     variance: Any = None,
+    covariance: Tensor | None = None,
+    spread: str = "pooled",
     estimate: str = "empirical_bayes",
     step: Any = None,
     check: bool | None = None,
@@ -30,7 +32,7 @@ def prototype_logits(
     temperature : None, number, tensor that broadcasts against (..., queries), or Temperature
         On squared distances. None is the rule of `episode`. A `LearnableTemperature` on Gaussian clusters comes to
         the rule; how far it ends from it elsewhere says how far they are from Gaussian.
-    variance, estimate, check
+    variance, covariance, spread, estimate, check
         As in `episode`.
     step
         For temperatures with a schedule.
@@ -56,7 +58,7 @@ def prototype_logits(
     >>> torch.nn.functional.cross_entropy(z, labels).item() < 1
     True
     """
-    found = episode(support, variance=variance, estimate=estimate, check=check)
+    found = episode(support, variance=variance, covariance=covariance, spread=spread, estimate=estimate, check=check)
     x = as_embeddings(queries, "queries", "(..., queries, features)", 2)
     if x.shape[-1] != found.prototypes.shape[-1]:
         width = found.prototypes.shape[-1]
@@ -73,70 +75,56 @@ def prototype_logits(
 
 
 class FewShotHead(torch.nn.Module):
-    """`prototype_logits` as a module that can learn the spread of base classes, for episodes of one shot.
+    """`prototype_logits` as a module; what is known of base classes is part of its state.
 
     Parameters
     ----------
     temperature : None, number, tensor or Temperature
         None is the rule; a `LearnableTemperature` is registered and learned.
-    estimate : "empirical_bayes", "corrected" or "plug_in"
-        As in `episode`.
-    variance : float, optional
-        sigma^2 of base classes, for every episode. Without it episodes have their own, but those of one shot, which
-        take that of the rows that `observe` has seen.
+    variance, covariance, spread, estimate
+        As in `episode`. Variance or covariance of base classes serve every episode; one shot needs one of them.
 
     Examples
     --------
     >>> generator = torch.Generator().manual_seed(0)
-    >>> head = FewShotHead()
     >>> labels = torch.arange(10).repeat_interleave(50)
     >>> means = 3 * torch.randn(10, 64, generator=generator)
-    >>> head.observe(means[labels] + 2 * torch.randn(500, 64, generator=generator), labels)
-    >>> round(head.base_variance().item(), 2)
+    >>> base = means[labels] + 2 * torch.randn(500, 64, generator=generator)
+    >>> head = FewShotHead(variance=within_class_variance(base, labels))
+    >>> round(head.variance.item(), 2)
     4.0
     >>> one_shot = 3 * torch.randn(5, 1, 64, generator=generator)
     >>> head(one_shot.squeeze(1), one_shot).shape
     torch.Size([5, 5])
     """
 
-    squares: Tensor
-    degrees: Tensor
+    variance: Tensor | None
+    covariance: Tensor | None
 
     def __init__(
-        self, temperature: Any = None, *, estimate: str = "empirical_bayes", variance: float | None = None
+        self,
+        temperature: Any = None,
+        *,
+        variance: float | Tensor | None = None,
+        covariance: Tensor | None = None,
+        spread: str = "pooled",
+        estimate: str = "empirical_bayes",
     ) -> None:
         super().__init__()
-        self.temperature, self.estimate, self.variance = temperature, estimate, variance
-        self.register_buffer("squares", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("degrees", torch.zeros((), dtype=torch.float64))
-
-    @torch.no_grad()
-    def observe(self, features: Tensor, labels: Tensor) -> None:
-        """Add rows of base classes, shape (rows, features), with integer labels; `forget` if the embedding changes."""
-        squares, degrees = class_residuals(features, labels)
-        self.squares += squares
-        self.degrees += degrees
-
-    def forget(self) -> None:
-        """Drop what was observed."""
-        self.squares.zero_()
-        self.degrees.zero_()
-
-    def base_variance(self) -> Tensor:
-        """The unbiased sigma^2 of all rows observed so far."""
-        if not bool(self.degrees > 0):
-            raise ValueError(
-                "variance: must be given, or rows of base classes observed, for one shot, which leaves no residual to "
-                "take sigma^2 from; got neither; call observe(features, labels)"
-            )
-        return self.squares / self.degrees
+        self.temperature, self.spread, self.estimate = temperature, spread, estimate
+        self.register_buffer("variance", None if variance is None else torch.as_tensor(variance).detach())
+        self.register_buffer("covariance", None if covariance is None else covariance.detach())
 
     def forward(self, queries: Tensor, support: Tensor, step: Any = None) -> Tensor:
-        variance: Any = self.variance
-        if variance is None and support.ndim >= 2 and support.shape[-2] == 1:
-            variance = self.base_variance()
         return prototype_logits(
-            queries, support, self.temperature, variance=variance, estimate=self.estimate, step=step
+            queries,
+            support,
+            self.temperature,
+            variance=self.variance,
+            covariance=self.covariance,
+            spread=self.spread,
+            estimate=self.estimate,
+            step=step,
         )
 
 
@@ -159,12 +147,28 @@ def within_class_variance(features: Tensor, labels: Tensor) -> Tensor:
     >>> within_class_variance(features, torch.tensor([0, 0, 1])).item()    # 2 over two features and 3 - 2 rows
     1.0
     """
-    squares, degrees = class_residuals(features, labels)
-    return squares / degrees
+    residuals, degrees = class_residuals(features, labels)
+    return residuals.square().sum() / (degrees * residuals.shape[1])
+
+
+def within_class_covariance(features: Tensor, labels: Tensor) -> Tensor:
+    """Covariance about class means, unbiased, (features, features); with gradient. Its mean diagonal is the variance.
+
+    Parameters and errors are those of `within_class_variance`. To take distances in its units, whiten embeddings by
+    the inverse of its Cholesky factor and pass variance=1.
+
+    Examples
+    --------
+    >>> features = torch.tensor([[0.0, 1.0], [2.0, 1.0], [5.0, 5.0]])
+    >>> within_class_covariance(features, torch.tensor([0, 0, 1])).tolist()
+    [[2.0, 0.0], [0.0, 0.0]]
+    """
+    residuals, degrees = class_residuals(features, labels)
+    return residuals.mT @ residuals / degrees
 
 
 def class_residuals(features: Tensor, labels: Tensor) -> tuple[Tensor, int]:
-    """Sum of squares about class means, and its degrees of freedom."""
+    """Rows less the mean of their class, and how many rows there are more than classes."""
     x = as_embeddings(features, "features", "(rows, features)", 2)
     if x.ndim != 2 or not isinstance(labels, Tensor) or labels.shape != x.shape[:1] or labels.is_floating_point():
         raise ValueError(
@@ -172,11 +176,11 @@ def class_residuals(features: Tensor, labels: Tensor) -> tuple[Tensor, int]:
             f"for {describe(features)}; one a row"
         )
     classes, which = labels.unique(return_inverse=True)
-    degrees = (len(x) - len(classes)) * x.shape[1]
+    degrees = len(x) - len(classes)
     if degrees <= 0:
         raise ValueError(
             f"labels: must name a class twice to tell sigma^2; got {len(x)} rows of {len(classes)} classes; add rows"
         )
     counts = torch.bincount(which, minlength=len(classes)).to(x.dtype)
     means = x.new_zeros(len(classes), x.shape[1]).index_add(0, which, x) / counts[:, None]
-    return (x - means[which]).square().sum(dtype=torch.float64).to(x.dtype), degrees
+    return x - means[which], degrees
