@@ -31,15 +31,17 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from logitherm import fit_temperature
-from logitherm.prototypes import FewShotHead, PrototypeClassifier, episode, prototype_logits, within_class_variance
+from logitherm.prototypes import FewShotHead, PrototypeClassifier, episode, prototype_logits, within_class_covariance
 from logitherm.thermostat import LearnableTemperature
 
 SEED = 0
 PROBLEMS, TESTED = 60, 500
 FEATURES, CLASSES, ROWS, APART = 50, 5, 20, 4.0
 EPISODES, QUERIES, SHOTS = 400, 15, (1, 5)
+Episodes = tuple[Tensor, Tensor, Tensor]
 GRID = (0.1, 1.0, 16.0, 32.0, 64.0, 128.0)  # of FEAT
 
 
@@ -47,7 +49,7 @@ def main() -> None:
     torch.set_num_threads(1)  # small products
     rng = np.random.default_rng(SEED)
     print(
-        f"Draws: {PROBLEMS} problems, {CLASSES} classes {APART:g} sigma apart, {FEATURES} features, {ROWS} rows a class\n"
+        f"Draws: {PROBLEMS} problems, {CLASSES} classes {APART:g} sigma apart, {ROWS} rows each, {FEATURES} features\n"
     )
     peers = {
         "NearestCentroid": NearestCentroid(),
@@ -65,7 +67,7 @@ def main() -> None:
     white = {"prototypes, whitened": PrototypeClassifier(covariance="whitened", spread="between")}
     rows = {**peers, "prototypes": PrototypeClassifier(), **between, **white}
     for name, features in (("pixels", images[700:]), ("hidden layer of a network", hidden(images[700:]))):
-        print(f"\nDigits, {name}: {CLASSES * ROWS * 2} rows, {features.shape[1]} features\n")
+        print(f"\nDigits, {name}: 200 rows, {features.shape[1]} features\n")
         part = (features[:200], digits[700:900], features[200:], digits[900:])
         table(rows, [part])
         print("\n" + PrototypeClassifier().check_assumption(*part[:2]).verdict)
@@ -115,67 +117,67 @@ def few_shots(images: np.ndarray, digits: np.ndarray) -> None:
     novel = (as_tensor(hidden(images[~known])), torch.tensor(digits[~known] - 5))
     generator = torch.Generator().manual_seed(SEED)
     clusters = [gaussian_clusters(generator) for _ in range(2)]
-    print(f"\nEpisodes: {EPISODES} of 5 classes and {QUERIES} queries each; NLL, and T of the rule (mean) or chosen\n")
-    print(f"{'':30}{'rule':>14}{'2 sigma^2':>14}{'T = 1':>9}{'grid':>14}{'learned':>15}{'learned / rule':>16}")
+    print(f"\nEpisodes: {EPISODES} of 5 classes, {QUERIES} queries of each; NLL, and in brackets T (mean of a rule)\n")
+    names = ("rule", "between", "2 sigma^2", "T = 1", "grid", "learned")
+    print(f"{'':26}" + "".join(f"{name:>16}" for name in names) + "   learned / between")
     for name, learn, test in (("Gaussian clusters", *clusters), ("digits 5 to 9", base, novel)):
-        sigma2 = within_class_variance(*learn).item()
         for shots in SHOTS:
-            variance = sigma2 if shots == 1 else None
+            known_spread = {"covariance": within_class_covariance(*learn)} if shots == 1 else {}
             practice, real = (episodes(*rows, shots, generator) for rows in (learn, test))
-            row = compare(practice, real, variance)
-            print(f"{name + f', {shots} shot' + 's' * (shots > 1):30}{row}")
+            label = f"{name}, {shots} shot" + "s" * (shots > 1)
+            print(f"{label:26}{compare(practice, real, known_spread)}")
 
 
-def compare(practice: tuple[Tensor, ...], real: tuple[Tensor, ...], variance: float | None) -> str:
+def compare(practice: Episodes, real: Episodes, known: dict[str, Tensor]) -> str:
     """NLL of real episodes at several temperatures; what has to be chosen is chosen on practice."""
-
-    def nll(rows: tuple[Tensor, ...], temperature: Any = None, estimate: str = "empirical_bayes") -> float:
-        support, queries, labels = rows
-        z = prototype_logits(queries, support, temperature, variance=variance, estimate=estimate)
-        return torch.nn.functional.cross_entropy(z.flatten(0, 1), labels.flatten()).item()
-
-    rule = episode(real[0], variance=variance)
-    plain = episode(real[0], variance=variance, estimate="plug_in")
-    grid = min(GRID, key=lambda t: nll(practice, t, "plug_in"))
-    head = FewShotHead(LearnableTemperature(rule.temperature.mean().item()), variance=variance)
-    optimizer = torch.optim.LBFGS(head.parameters(), line_search_fn="strong_wolfe")
     support, queries, labels = practice
+    between = mean_temperature(practice, known, spread="between")
+    head = FewShotHead(LearnableTemperature(between), **known)
+    optimizer = torch.optim.LBFGS(head.parameters(), line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = torch.nn.functional.cross_entropy(head(queries, support).flatten(0, 1), labels.flatten())
+        value = cross_entropy(head(queries, support).flatten(0, 1), labels.flatten())
         value.backward()
         return value
 
     optimizer.step(loss)
     learned = head.temperature.resolve().item()
-    own = episode(practice[0], variance=variance).temperature.mean().item()
-    cells = [
-        (nll(real), rule.temperature.mean().item()),
-        (nll(real, estimate="plug_in"), plain.temperature.mean().item()),
-        (nll(real, grid, "plug_in"), grid),
-        (nll(real, learned), learned),
-    ]
-    shown = [f"{value:7.3f} ({t:5.3g})" for value, t in cells]
-    return f"{shown[0]}{shown[1]}{nll(real, 1.0, 'plug_in'):9.3f}{shown[2]} {shown[3]}{learned / own:16.2f}"
+    plain = {"estimate": "plug_in"}
+    grid = min(GRID, key=lambda t: nll(practice, known, t, **plain))
+    rules = ({}, {"spread": "between"}, plain)
+    cells = [(nll(real, known, **how), mean_temperature(real, known, **how)) for how in rules]
+    cells += [(nll(real, known, t, **how), t) for t, how in ((1.0, plain), (grid, plain), (learned, {}))]
+    return "".join(f"{value:8.3f} ({t:.3g})".rjust(16) for value, t in cells) + f"{learned / between:20.2f}"
 
 
-def episodes(features: Tensor, labels: Tensor, shots: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Support (episodes, 5, shots, features), queries (episodes, 5 QUERIES, features) and their labels."""
+def nll(rows: Episodes, known: dict[str, Tensor], temperature: Any = None, **how: str) -> float:
+    support, queries, labels = rows
+    z = prototype_logits(queries, support, temperature, **known, **how)
+    return cross_entropy(z.flatten(0, 1), labels.flatten()).item()
+
+
+def mean_temperature(rows: Episodes, known: dict[str, Tensor], **how: str) -> float:
+    return episode(rows[0], **known, **how).temperature.mean().item()
+
+
+def episodes(features: Tensor, labels: Tensor, shots: int, generator: torch.Generator) -> Episodes:
+    """Support (episodes, 5, shots, features) of 5 classes at random, queries (episodes, 75, features), their labels."""
     support, queries = [], []
-    for k in range(5):
-        rows = features[labels == k]
-        pick = torch.rand(EPISODES, len(rows), generator=generator).argsort(1)[:, : shots + QUERIES]
-        support.append(rows[pick[:, :shots]])
-        queries.append(rows[pick[:, shots:]])
+    groups = [features[labels == k] for k in labels.unique()]
+    for _ in range(EPISODES):
+        chosen = [groups[i] for i in torch.randperm(len(groups), generator=generator)[:5]]
+        rows = [rows[torch.randperm(len(rows), generator=generator)[: shots + QUERIES]] for rows in chosen]
+        support.append(torch.stack([each[:shots] for each in rows]))
+        queries.append(torch.cat([each[shots:] for each in rows]))
     answers = torch.arange(5).repeat_interleave(QUERIES).expand(EPISODES, -1)
-    return torch.stack(support, 1), torch.cat(queries, 1), answers
+    return torch.stack(support), torch.stack(queries), answers
 
 
 def gaussian_clusters(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    labels = torch.arange(5).repeat_interleave(200)
-    means = 0.8 * torch.randn(5, 64, generator=generator)
-    return means[labels] + 2 * torch.randn(1000, 64, generator=generator), labels
+    labels = torch.arange(60).repeat_interleave(30)
+    means = 0.8 * torch.randn(60, 64, generator=generator)
+    return means[labels] + 2 * torch.randn(len(labels), 64, generator=generator), labels
 
 
 def as_tensor(x: np.ndarray) -> Tensor:
