@@ -1,6 +1,6 @@
 """Time, memory, and temperature of classifiers by class means: fit and predict_proba of 100 000 rows.
 
-    python benchmarks/prototypes.py [--threads 2] [--rounds 5] [--out results.json]
+    python benchmarks/prototypes.py [--threads 2] [--rounds 3] [--out results.json]
 
 512 features and 100 classes, float32, Gaussian with one variance. Every entry has a process of its own, of which the
 peak of memory beyond the rows and a warm-up is read (VmHWM, with MALLOC_MMAP_THRESHOLD_ set). Rounds of entries take
@@ -29,7 +29,7 @@ ENTRIES = ("product", "logitherm", "NearestCentroid", "LDA", "LDA, Ledoit-Wolf")
 
 
 def main() -> None:
-    more = [("--rounds", {"type": int, "default": 5}), ("--entry", {"help": "run one entry and print what it took"})]
+    more = [("--rounds", {"type": int, "default": 3}), ("--entry", {"help": "run one entry and print what it took"})]
     options = running.options(__doc__ or "", "prototypes.json", math.inf, *more)
     if options.entry:
         print(json.dumps(run(options.entry)))

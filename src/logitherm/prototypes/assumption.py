@@ -82,10 +82,10 @@ class AssumptionCheck:
         if self.shape_p_value is not None:
             words = WORDS[self.covariance][int(self.shape_p_value < LEVEL)]
             effective = f"{self.effective_dimension:.3g} of {self.dims} dimensions count"
-            found.append(f"residuals {words} (p = {self.shape_p_value:.2g}; {effective})")
+            found.append(f"residuals {words} ({level(self.shape_p_value)}; {effective})")
         if self.spread_p_value is not None and self.spread != "per_class":
             words = "equally wide" if self.spread_p_value >= LEVEL else "not equally wide"
-            found.append(f"classes are {words} (p = {self.spread_p_value:.2g})")
+            found.append(f"classes are {words} ({level(self.spread_p_value)})")
         if self.interval is None:
             why = "are separable" if self.temperature == 0 else "see no signal"
             return "; ".join([*found, f"no T fits held-out rows, which {why}"])
@@ -175,6 +175,10 @@ def check_assumption(classifier: Any, X: Any, y: Any, *, folds: int = 5, seed: i
         covariance=classifier.covariance,
         spread=classifier.spread,
     )
+
+
+def level(p_value: float) -> str:
+    return f"p = {p_value:.2g}" if p_value >= 1e-4 else "p < 0.0001"
 
 
 def held_out_logits(
