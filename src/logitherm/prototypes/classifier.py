@@ -77,8 +77,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     "diagonal" and "whitened" estimate the metric too, which makes rows look closer to their class than new ones are;
     "plug_in" leaves that as it is, the other estimates measure it by leaving each row out. Their temperatures are
     approximate: in simulations with 25 to 800 rows of 50 or 100 features whose variances differ a hundredfold, the T
-    that new rows want on top of a whitened one was 0.92 to 1.61 with spread="pooled" and 0.92 to 1.10 with "between"; on
-    top of an isotropic one 1.16 to 1.75 and 0.98 to 1.02.
+    that new rows want on top of a whitened one was 0.92 to 1.61 with spread="pooled" and 0.91 to 1.10 with "between";
+    on top of an isotropic one 1.16 to 1.75 and 0.98 to 1.02.
 
     References
     ----------
