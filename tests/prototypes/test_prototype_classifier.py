@@ -200,6 +200,11 @@ def test_one_variance_takes_one_product(monkeypatch):
         uneven.logits(X)
 
 
+def test_equal_rows_have_one_temperature_to_the_last_bit():
+    X, y = drawn((7,) * 101, 12)
+    assert isinstance(made().fit(X, y).temperature_, float)
+
+
 def test_two_classes_have_one_score():
     X, y = drawn((10, 15))
     fitted = made().fit(X, y)

@@ -75,7 +75,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     Features that are the same in all rows are left out of the distance and of its dimensions. There are no sample
     weights: the number of rows sets how sure a prototype is, and weights do not say how many rows they stand for.
     "diagonal" and "whitened" estimate the metric too, which makes rows look closer to their class than new ones are;
-    "plug_in" leaves that as it is, the other estimates measure it by leaving each row out. Their temperatures are
+    "plug_in" with one variance leaves that as it is, the other estimates measure it by leaving each row out. They are
     approximate: in simulations with 25 to 800 rows of 50 or 100 features whose variances differ a hundredfold, the T
     that new rows want on top of a whitened one was 0.92 to 1.61 with spread="pooled" and 0.91 to 1.10 with "between";
     on top of an isotropic one 1.16 to 1.75 and 0.98 to 1.02.

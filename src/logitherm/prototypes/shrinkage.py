@@ -37,7 +37,8 @@ def shrink_means(means: np.ndarray, noise: np.ndarray, dims: int) -> ShrunkMeans
     x = means - centre
     if dims * (len(means) - 1) <= 2:
         return ShrunkMeans(means, np.ones(len(means)), noise)
-    unit, squares = noise.mean(), np.einsum("ij,ij->i", x, x)
+    unit = noise[0] if (noise == noise[0]).all() else noise.mean()
+    squares = np.einsum("ij,ij->i", x, x)
 
     def log_likelihood(ratio: np.ndarray) -> np.ndarray:
         w = 1 / (ratio[:, None] + noise / unit)
@@ -51,8 +52,10 @@ def shrink_means(means: np.ndarray, noise: np.ndarray, dims: int) -> ShrunkMeans
     kept = ratio[:, None] * w
     grand = (w @ x) / total
     prototypes = (weight @ kept)[:, None] * x + (weight[:, None] * (1 - kept)).T @ grand
-    variance = weight @ (kept * noise + unit * (1 - kept) ** 2 / total)
-    return ShrunkMeans(prototypes + centre, weight @ kept, variance)
+    share, variance = weight @ kept, weight @ (kept * noise + unit * (1 - kept) ** 2 / total)
+    if (noise == unit).all():  # alike to the last bit, which the order of a sum is not
+        share[:], variance[:] = share[0], variance[0]
+    return ShrunkMeans(prototypes + centre, share, variance)
 
 
 def reliability(squares: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
