@@ -97,7 +97,10 @@ def test_nearest_centroid_runs_at_half_the_temperature(features, sep):
 
 def test_digits_are_not_gaussian_and_the_check_says_so():
     X, y = load_digits(return_X_y=True)
-    pooled, between = (PrototypeClassifier(spread=s).check_assumption(X, y) for s in ("pooled", "between"))
+    options = ({}, {"spread": "between"}, {"spread": "between", "covariance": "whitened"})
+    pooled, between, whitened = (PrototypeClassifier(**each).check_assumption(X, y) for each in options)
     assert pooled.temperature > 4 and pooled.effective_dimension < 25 < pooled.dims and not pooled.holds
     assert 1.5 < between.temperature < 2.1 and not between.holds
-    assert "try spread='between'" in pooled.verdict and "calibrator" in between.verdict
+    assert whitened.nll_before < between.nll_before < pooled.nll_before
+    assert pooled.verdict.endswith("try spread='between'") and between.verdict.endswith("try covariance='whitened'")
+    assert whitened.verdict.endswith("try a calibrator on held-out rows")

@@ -95,9 +95,15 @@ class AssumptionCheck:
         )
         found.append(f"the T that held-out rows want {words} ({low:.2f} to {high:.2f})")
         if not self.temperature_agrees:
-            other = "covariance='whitened' or a calibrator" if self.spread == "between" else "spread='between'"
-            found.append(f"try {other}")
+            found.append(f"try {self._other}")
         return "; ".join(found)
+
+    @property
+    def _other(self) -> str:
+        """What to try next."""
+        if self.spread != "between":
+            return "spread='between'"
+        return "covariance='whitened'" if self.covariance == "isotropic" else "a calibrator on held-out rows"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
