@@ -1,5 +1,5 @@
 """Write the README's tables from the results of benchmarks/fit.py, methods.py, method_speed.py, sampling.py,
-distillation.py, contrastive.py, attention.py, attention_report.py, bandits.py and thermostat.py.
+distillation.py, contrastive.py, attention.py, attention_report.py, prototypes.py, bandits.py and thermostat.py.
 
 python benchmarks/table.py [--check]
 """
@@ -318,6 +318,28 @@ def attention_report(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def prototypes(results: dict[str, Any]) -> str:
+    """Time of fit and prediction, memory, and what new rows say of the probabilities, for every classifier."""
+    names = {"NearestCentroid": "scikit-learn NearestCentroid", "LDA": "scikit-learn LDA"}
+    names["LDA, Ledoit-Wolf"] = "scikit-learn LDA, Ledoit–Wolf"
+    lines = ["| | fit | predict_proba | memory | T* | NLL |", "|---|---:|---:|---:|---:|---:|"]
+    for name, entry in results["entries"].items():
+        label = f"**{name}**" if name == "logitherm" else names.get(name, name)
+        law = f"{entry['temperature']:.2f} | {entry['nll']:.3f}" if "nll" in entry else " | "
+        fit = duration(entry["fit"]) if entry["fit"] else ""
+        lines.append(f"| {label} | {fit} | {duration(entry['predict'])} | {megabytes(entry['extra_mb'])} | {law} |")
+    shape = " × ".join(f"{results[key]:,}".replace(",", " ") for key in ("rows", "features", "classes"))
+    new = f"{results['new']:,}".replace(",", " ")
+    lines += [
+        "",
+        f"Rows × features × classes {shape}, float32, Gaussian with one variance; medians of {results['rounds']} "
+        f"rounds on {results['threads']} threads; memory beyond the rows. T* is the temperature that {new} new rows "
+        "want on top of the probabilities: 1 where they are calibrated, 2 where every one of them is squared. The "
+        "product is that of rows and prototypes, once.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def megabytes(size: float) -> str:
     return f"{size:.0f} MB" if size < 1000 else f"{size / 1024:.3g} GB"
 
@@ -347,6 +369,7 @@ TABLES = {
     "distillation": ("distillation.json", distillation),
     "contrastive": ("contrastive.json", contrastive),
     "attention": ("attention.json", attention),
+    "prototypes": ("prototypes.json", prototypes),
     "attention report": ("attention_report.json", attention_report),
     "thermostat": ("thermostat.json", thermostat),
     "bandits": ("bandits.json", bandits),
