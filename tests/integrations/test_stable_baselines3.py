@@ -80,7 +80,7 @@ def test_actions_follow_the_boltzmann_law(temperature):
     assert q.shape == (1, 3) and q.dtype == np.float32
     rule = temperature if temperature != "auto" else SetPoint(entropy=entropy_target(3, top_probability=0.9))
     p = BoltzmannPolicy(rule).probabilities(q, step=50)[0]
-    assert 0.002 < p.min() and p.max() < 0.98
+    assert p.min() > 0.002 and p.max() < 0.98
     actions, _ = model.predict(np.repeat(STATE, 5000, axis=0))
     assert chisquare(np.bincount(actions, minlength=3), 5000 * p.astype(float) / p.sum(dtype=float)).pvalue > 1e-3
 
@@ -225,8 +225,16 @@ def test_targets_that_do_not_bind_are_told_at_the_start():
         ({"exploration_fraction": 0.1}, TypeError, "exploration_fraction: epsilon has no place beside a temperature"),
         ({"target": "mean"}, ValueError, "target: must be one of max, soft, mellowmax; got 'mean'"),
         ({"temperature": -1.0}, ValueError, r"temperature: must lie in \[0, inf\]; got -1"),
-        ({"temperature": "warm"}, TypeError, "temperature: must be a number, an array or a Temperature; got str 'warm'"),
-        ({"temperature": np.ones(2)}, ValueError, r"temperature: must be one number or a Temperature; got shape \(2,\)"),
+        (
+            {"temperature": "warm"},
+            TypeError,
+            "temperature: must be a number, an array or a Temperature; got str 'warm'",
+        ),
+        (
+            {"temperature": np.ones(2)},
+            ValueError,
+            r"temperature: must be one number .*; got shape \(2,\)",
+        ),
         ({"target_entropy": -0.69}, ValueError, "target_entropy: never binds: .*give top_probability=0.9"),
         ({"target_entropy": 0.7}, ValueError, "target_entropy: out of reach: entropies of 2 actions are 0 to 0.693"),
         ({"target_entropy": 0.5, "top_probability": 0.9}, ValueError, "give one of them"),

@@ -15,8 +15,10 @@ from logitherm.exploration import BoltzmannPolicy, entropy_target, sac_temperatu
 from logitherm.thermostat import ConstantSchedule, EntropyFraction, LearnableTemperature
 
 pytest.importorskip("stable_baselines3", reason="the integration is for Stable-Baselines3")
-from logitherm.integrations.stable_baselines3 import TemperatureCallback  # noqa: E402
-from logitherm.integrations.stable_baselines3_discrete_sac import DiscreteSAC  # noqa: E402
+from stable_baselines3.common.env_util import make_vec_env
+
+from logitherm.integrations.stable_baselines3 import TemperatureCallback
+from logitherm.integrations.stable_baselines3_discrete_sac import DiscreteSAC
 
 CARTPOLE = "CartPole-v1"
 TINY = {
@@ -141,6 +143,12 @@ def test_the_callback_reads_it(logged):
     assert callback.verdict.top_probability == pytest.approx(0.9, abs=1e-6)
     means = model.logger.name_to_value
     assert {"policy/temperature", "policy/entropy", "policy/entropy_fraction", "policy/gap"} <= set(means)
+
+
+def test_many_environments():
+    envs = make_vec_env(CARTPOLE, n_envs=3, seed=0)
+    runs = [DiscreteSAC("MlpPolicy", envs, **TINY).learn(90).replay_buffer.actions[:30, :, 0] for _ in range(2)]
+    assert runs[0].shape == (30, 3) and np.array_equal(*runs)
 
 
 def test_what_cannot_be_is_refused():

@@ -80,8 +80,8 @@ class DiscreteSAC(BoltzmannDQN):
     Parameters
     ----------
     policy, env, learning_rate, **kwargs
-        As of `stable_baselines3.DQN`, with the defaults of its SAC for those named below. The gradients of both
-        networks are clipped together at `max_grad_norm`.
+        As of `stable_baselines3.DQN`, with the defaults of its SAC for those named below. `target_update_interval`
+        counts steps of the environment, and gradients of both networks are clipped together at `max_grad_norm`.
     temperature : "auto", float, LearnableTemperature or Temperature
         alpha, in units of rewards. "auto" solves for the one at which the mean entropy of a replayed batch is the
         target, once a call of `train`; a `LearnableTemperature` takes a gradient step (Adam, `learning_rate`) towards
@@ -164,7 +164,9 @@ class DiscreteSAC(BoltzmannDQN):
         )
 
     def _setup_model(self) -> None:
-        super()._setup_model()
+        with warnings.catch_warnings():  # targets are to follow at every step of many environments
+            warnings.filterwarnings("ignore", message="The number of environments used is greater than the target")
+            super()._setup_model()
         if isinstance(self.temperature, LearnableTemperature):
             self.temperature.to(self.device)
             self.temperature_optimizer = torch.optim.Adam(self.temperature.parameters(), lr=self.lr_schedule(1))
@@ -191,7 +193,7 @@ class DiscreteSAC(BoltzmannDQN):
             optimizers.append(self.temperature_optimizer)
         self._update_learning_rate(optimizers)
         assert self.replay_buffer is not None
-        losses, entropies = [], []
+        losses, held_entropy = [], 0.0
         for step in range(gradient_steps):
             data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             self.largest_reward = max(self.largest_reward, float(data.rewards.abs().max()))
@@ -201,7 +203,8 @@ class DiscreteSAC(BoltzmannDQN):
                 self._learn_temperature(torch.as_tensor(values))
             elif step == 0:
                 self._hold(values)
-            entropies.append(float(self.boltzmann.entropy(values, step=self.num_timesteps).mean()))
+            if step == 0:
+                held_entropy = float(self.boltzmann.entropy(values, step=self.num_timesteps).mean())
             with torch.no_grad():
                 discounts = getattr(data, "discounts", None)
                 discounts = self.gamma if discounts is None else discounts
@@ -217,7 +220,7 @@ class DiscreteSAC(BoltzmannDQN):
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", float(np.mean(losses)))
-        self.logger.record("train/entropy", float(np.mean(entropies)))
+        self.logger.record("train/entropy", held_entropy)
         if self._has_target:
             self.logger.record("train/temperature", self.held)
             self.logger.record("train/target_entropy", self.target_entropy)
