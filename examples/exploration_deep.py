@@ -8,9 +8,16 @@ leaves to an action; alpha or T at the end of the run; the entropy of the policy
 the mean return of the episodes that ended in the last 30 % of training, and of 10 greedy ones afterwards.
 
 Why: an alpha S for every step is a reward for staying alive. As alpha grows, Q / alpha does not become flat, since
-actions differ in how long one stays alive to be rewarded; so the entropy has a ceiling (0.79 of log 2 on that pole), and
-a target above it is held by no alpha. An exact solver only runs away faster than a gradient. Counted from its target
-the reward is 0 on average, every target below log |A| has its alpha, and alpha stays of the size of the returns.
+actions differ in how long one stays alive to be rewarded; so the entropy has a ceiling (0.79 of log 2 on that pole),
+and a target above it is held by no alpha. An exact solver only runs away faster than a gradient. Counted from its
+target the reward is 0 on average, every target below log |A| has its alpha, and alpha stays of the size of the returns.
+
+Measured with --long (15 000 steps, one seed, so differences of less than a hundred in returns mean little): with alpha
+S and a target of 0.98 log 2, alpha ends at 6510 if solved and 469 if learned, with returns of 29 and 95 in training (64
+and 486 greedily); counted from the target at 16.7 (41; 318 greedily), and kept by `bonus_limit=10` at 14.7 (283; 317).
+At 0.7 log 2 alpha is 6.25 (232; 296) and, counted from the target, 1.13 (289; 381). At a top probability of 0.9 all
+ways agree: 0.28 to 0.39 (182 to 219; 190 to 223). DQN: 148 (105) with epsilon, 144 (159) at the T that holds the
+entropy, 178 (270) with T from 1 to 0.1.
 
     python examples/exploration_deep.py           # about a minute
     python examples/exploration_deep.py --long    # more rows, six times the steps, half an hour

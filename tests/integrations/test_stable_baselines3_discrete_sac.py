@@ -16,6 +16,7 @@ from logitherm.thermostat import ConstantSchedule, EntropyFraction, LearnableTem
 
 pytest.importorskip("stable_baselines3", reason="the integration is for Stable-Baselines3")
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 
 from logitherm.integrations.stable_baselines3 import TemperatureCallback
 from logitherm.integrations.stable_baselines3_discrete_sac import DiscreteSAC
@@ -149,6 +150,21 @@ def test_many_environments():
     envs = make_vec_env(CARTPOLE, n_envs=3, seed=0)
     runs = [DiscreteSAC("MlpPolicy", envs, **TINY).learn(90).replay_buffer.actions[:30, :, 0] for _ in range(2)]
     assert runs[0].shape == (30, 3) and np.array_equal(*runs)
+
+
+@pytest.mark.parametrize("policy", ["CnnPolicy", "MultiInputPolicy"])
+def test_images_and_dictionaries(policy, tmp_path):
+    env = (
+        FakeImageEnv(action_dim=3, screen_height=36, screen_width=36) if policy == "CnnPolicy" else SimpleMultiObsEnv()
+    )
+    options = {**TINY, "buffer_size": 50, "learning_starts": 4, "batch_size": 4}
+    model = DiscreteSAC(policy, env, **options).learn(12, callback=TemperatureCallback(every=1))
+    networks = (model.q_net.features_extractor, model.q_net.second.features_extractor)
+    assert networks[0] is not networks[1] and "policy/gap" in model.logger.name_to_value
+    model.save(tmp_path / "model")
+    again = DiscreteSAC.load(tmp_path / "model", device="cpu")
+    observation = model.get_env().reset()
+    assert np.array_equal(again.action_values(observation), model.action_values(observation))
 
 
 def test_what_cannot_be_is_refused():
