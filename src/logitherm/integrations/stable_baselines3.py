@@ -1,0 +1,315 @@
+"""Boltzmann exploration for Stable-Baselines3: a DQN at a temperature, and a callback that logs temperatures."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+try:
+    from stable_baselines3 import DQN, SAC
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.callbacks import BaseCallback
+except ImportError as error:
+    from logitherm.io import MissingExtra
+
+    raise MissingExtra("logitherm.integrations.stable_baselines3", "stable-baselines3", "rl") from error
+
+import numpy as np
+import torch
+
+from logitherm._array import describe, require_temperature
+from logitherm.exploration import (
+    BoltzmannPolicy,
+    EntropyTarget,
+    check_entropy_target,
+    entropy_target,
+    mellowmax,
+    soft_value,
+)
+from logitherm.thermostat import RelativeToGap, SetPoint
+
+TARGETS = ("max", "soft", "mellowmax")
+TOP_PROBABILITY = 0.9  # of the best action, where no target is given
+
+
+class BoltzmannDQN(DQN):
+    """DQN that explores by drawing actions with probability proportional to exp(Q / T), in place of epsilon-greedily.
+
+    Everything else is DQN: its other arguments, vectorised environments, `deterministic=True` for the greedy action,
+    uniformly random actions before `learning_starts`, `save` and `load`. Actions are reproducible by `seed`.
+
+    Temperatures are resolved on the Q values of the states at hand, with the number of environment steps as the step of
+    schedules. A set point that is pooled, `"auto"` among them, is one T for all states: it is solved on a replayed
+    batch at every call of `train`, and held until the next (before the first, on the states at hand). Which to take:
+
+    - `"auto"` holds the mean entropy. States where actions differ much are exploited, and others explored.
+    - A number or a schedule does so as well, but in units of the returns, which have to be known.
+    - `EntropyFraction`, `RelativeToGap` and a `SetPoint` that is not pooled explore every state alike. Of two actions
+      the better one then has the same probability everywhere: that is epsilon-greedy by another name.
+
+    Parameters
+    ----------
+    policy, env, learning_rate, **kwargs
+        As of `stable_baselines3.DQN`, by name. Its `exploration_...` arguments are refused: they are what T replaces.
+    temperature : "auto", float or Temperature
+        In units of Q, 0 <= T <= inf. "auto" is the T at which the mean entropy of replayed states is the target.
+    target_entropy : float, optional
+        Target of "auto" in nats, between 0 and log |A|; or
+    top_probability : float, optional
+        the entropy of a policy that gives its best action this probability (`entropy_target`); 0.9 without either.
+    target : "max", "soft" or "mellowmax"
+        What Q of the next state counts as, at the T of exploration: its maximum as in DQN; T log sum exp(Q / T), which
+        is E[Q] + T S, for "auto" less T times the target entropy (`DiscreteSAC` says why); or T log mean exp(Q / T).
+
+    Raises
+    ------
+    TypeError, ValueError
+        A temperature that is neither; a target that never binds, or is out of reach (`check_entropy_target`).
+
+    References
+    ----------
+    Mnih et al. (2015), for DQN; Haarnoja et al. (2017), eq. 5, for the soft target; Asadi and Littman (2017), eq. 1,
+    for mellowmax.
+
+    Examples
+    --------
+    >>> from logitherm.thermostat import ExponentialSchedule
+    >>> model = BoltzmannDQN("MlpPolicy", "CartPole-v1", temperature=ExponentialSchedule(1.0, 0.01, steps=500), seed=0,
+    ...                      device="cpu", learning_starts=50)
+    >>> model = model.learn(200)
+    >>> state = np.zeros((1, 4), dtype=np.float32)
+    >>> round(float(model.boltzmann.resolve(model.action_values(state), step=model.num_timesteps)[0]), 3)
+    0.158
+    >>> model.predict(state, deterministic=True)[0].shape
+    (1,)
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        env: Any,
+        learning_rate: Any = 1e-4,
+        *,
+        temperature: Any = "auto",
+        target_entropy: float | None = None,
+        top_probability: float | None = None,
+        target: str = "max",
+        **kwargs: Any,
+    ) -> None:
+        refused = sorted(name for name in kwargs if name.startswith("exploration_"))
+        if refused:
+            raise TypeError(f"{', '.join(refused)}: epsilon has no place beside a temperature; pass temperature=...")
+        if target not in TARGETS:
+            raise ValueError(f"target: must be one of {', '.join(TARGETS)}; got {target!r}")
+        if target_entropy is not None and top_probability is not None:
+            raise ValueError("target_entropy, top_probability: give one of them; each says what the other is")
+        self.temperature = temperature
+        self.target_entropy = target_entropy
+        self.top_probability = top_probability
+        self.target = target
+        self.held: float | None = None
+        super().__init__(policy, env, learning_rate, exploration_initial_eps=0.0, exploration_final_eps=0.0, **kwargs)
+
+    def _setup_model(self) -> None:
+        self.target_entropy = self._as_target()
+        _require_temperature(self.temperature)
+        super()._setup_model()
+
+    def _as_target(self) -> float:
+        """The target entropy in nats, held to what so many actions can have."""
+        actions = int(self.action_space.n)  # type: ignore[attr-defined]
+        target = self.target_entropy
+        if target is None:
+            sure = TOP_PROBABILITY if self.top_probability is None else self.top_probability
+            target = entropy_target(actions, top_probability=sure)
+        verdict = check_entropy_target(target, actions=actions)
+        if verdict.verdict != "binds":
+            raise ValueError(f"target_entropy: {verdict}; give top_probability={TOP_PROBABILITY} or the like")
+        return target
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        super().set_random_seed(seed)
+        # not the seed alone: environments make the same generator of it, and actions would follow their noise
+        self.generator = np.random.default_rng(None if seed is None else [seed, 1])
+
+    @property
+    def boltzmann(self) -> BoltzmannPolicy:
+        """The policy at the temperature that holds now; it takes Q, and the number of steps for a schedule."""
+        rule = self._rule()
+        pooled = self._has_target or getattr(rule, "pooled", False)
+        return BoltzmannPolicy(self.held if pooled and self.held is not None else rule)
+
+    @property
+    def _has_target(self) -> bool:
+        """Whether the temperature is one that holds the target entropy."""
+        return isinstance(self.temperature, str)
+
+    @property
+    def _entropy_origin(self) -> float:
+        """Where the entropy of a soft target counts from: from 0, it would be a reward for staying alive."""
+        return self.target_entropy or 0.0 if self._has_target else 0.0
+
+    def _rule(self) -> Any:
+        auto = isinstance(self.temperature, str)
+        return SetPoint(entropy=self.target_entropy, pooled=True) if auto else self.temperature
+
+    def _hold(self, values: np.ndarray) -> None:
+        """Solve a pooled set point on these values, and keep its temperature."""
+        rule = self._rule()
+        if getattr(rule, "pooled", False):
+            self.held = float(rule.resolve(values, self.num_timesteps))
+
+    def action_values(self, observation: Any) -> np.ndarray:
+        """Q of all actions, float32 of shape (states, actions), of one observation or several."""
+        self.policy.set_training_mode(False)
+        tensor, _ = self.policy.obs_to_tensor(observation)
+        return _values(self.q_net, tensor)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Draw actions at the temperature, or take the best ones if `deterministic`."""
+        if deterministic:
+            return self.policy.predict(observation, state, episode_start, deterministic)
+        q = self.action_values(observation)
+        actions = self.boltzmann.sample(q, generator=self.generator, step=self.num_timesteps)
+        several = self.policy.is_vectorized_observation(observation)
+        return (actions if several else actions.squeeze(axis=0)), state
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        network: Any = self.q_net_target
+        seen = None
+
+        def value(observations: Any) -> torch.Tensor:
+            """What DQN takes the maximum of: all values, or one column that is their soft maximum."""
+            nonlocal seen
+            seen = observations
+            q = network(observations)
+            return q if self.target == "max" else self._backed_up(q)
+
+        self.q_net_target = value  # type: ignore[assignment]
+        try:
+            super().train(gradient_steps, batch_size)
+        finally:
+            self.q_net_target = network
+        if getattr(self._rule(), "pooled", False):
+            self.policy.set_training_mode(False)
+            self._hold(_values(self.q_net, seen))
+
+    def _backed_up(self, q: torch.Tensor) -> torch.Tensor:
+        values, policy = q.cpu().numpy(), self.boltzmann
+        t = policy.resolve(values, step=self.num_timesteps)
+        if self.target == "mellowmax":
+            v = mellowmax(values, t)
+        else:
+            v = soft_value(values, t) - t * self._entropy_origin
+        return torch.as_tensor(v, device=q.device)[:, None]
+
+
+class TemperatureCallback(BaseCallback):
+    """Log what the policy is like while it learns, as means over the states that were visited since the last log.
+
+    Of `BoltzmannDQN` and `DiscreteSAC`: `policy/temperature`, `policy/entropy` in nats, `policy/entropy_fraction` of
+    log |A|, and `policy/gap` between the Q of the best and the second action. Of DQN the last three. Of SAC
+    `policy/temperature`, its entropy coefficient, and `policy/entropy`, estimated by 32 actions a state with actions in
+    [-1, 1]; and where the coefficient is learned, `policy/target_entropy`. Steps before `learning_starts` are left out.
+
+    The target entropy is looked at once, at the start: see `verdict`. One that does not bind is a warning.
+
+    Parameters
+    ----------
+    every : int
+        Calls of `step` from one look at the states to the next; at least 1.
+
+    Attributes
+    ----------
+    verdict : EntropyTarget or None
+        What `check_entropy_target` says of the target.
+
+    Examples
+    --------
+    >>> from stable_baselines3 import SAC
+    >>> callback = TemperatureCallback()
+    >>> model = SAC("MlpPolicy", "Pendulum-v1", device="cpu").learn(20, callback=callback)
+    >>> print(callback.verdict)
+    binds: -1 nats, those of a Gaussian of deviation 0.089 in 1 dimensions
+    """
+
+    def __init__(self, *, every: int = 16, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        if every < 1:
+            raise ValueError(f"every: must be at least 1; got {every}; 16 is usual")
+        self.every = every
+        self.verdict: EntropyTarget | None = None
+
+    def _on_training_start(self) -> None:
+        model = self.model
+        if isinstance(model, SAC):
+            self.verdict = _verdict_of_sac(model)
+        elif isinstance(model, BoltzmannDQN) and model._has_target:
+            self.verdict = check_entropy_target(model.target_entropy or 0.0, actions=int(model.action_space.n))  # type: ignore[attr-defined]
+        elif not isinstance(model, DQN):
+            raise TypeError(f"model: must be a DQN, BoltzmannDQN, DiscreteSAC or SAC; got {type(model).__name__}")
+        if self.verdict is not None and self.verdict.verdict != "binds":
+            warnings.warn(f"target_entropy: {self.verdict}", stacklevel=2)
+
+    def _on_step(self) -> bool:
+        model: Any = self.model
+        if self.n_calls % self.every == 0 and self.num_timesteps > model.learning_starts:
+            for name, value in _readings(model, model._last_obs).items():
+                self.logger.record_mean(f"policy/{name}", value)
+        return True
+
+
+def _readings(model: BaseAlgorithm, observation: Any) -> dict[str, float]:
+    """What there is to log of a policy in these states."""
+    if isinstance(model, SAC):
+        return _readings_of_sac(model, observation)
+    assert isinstance(model, DQN)
+    actions = int(model.action_space.n)  # type: ignore[attr-defined]
+    found = {}
+    if isinstance(model, BoltzmannDQN):
+        q, step = model.action_values(observation), model.num_timesteps
+        found["temperature"] = float(np.mean(model.boltzmann.resolve(q, step=step)))
+        entropy = float(np.mean(model.boltzmann.entropy(q, step=step)))
+    else:
+        q = _values(model.q_net, model.policy.obs_to_tensor(observation)[0])
+        best = 1 - model.exploration_rate * (1 - 1 / actions)
+        entropy = entropy_target(actions, top_probability=best)
+    gap = float(np.mean(RelativeToGap(1.0, gap="second").resolve(q)))
+    return {**found, "entropy": entropy, "entropy_fraction": entropy / math.log(actions), "gap": gap}
+
+
+def _readings_of_sac(model: SAC, observation: Any) -> dict[str, float]:
+    coefficient = model.ent_coef_tensor if model.log_ent_coef is None else model.log_ent_coef.detach().exp()
+    tensor, _ = model.policy.obs_to_tensor(observation)
+    devices = [] if model.device.type == "cpu" else [model.device]
+    with torch.no_grad(), torch.random.fork_rng(devices):  # a look must not change the actions that follow
+        entropy = -np.mean([model.actor.action_log_prob(tensor)[1].mean().item() for _ in range(32)])
+    found = {"temperature": float(coefficient), "entropy": float(entropy)}
+    return found if model.log_ent_coef is None else {**found, "target_entropy": float(model.target_entropy)}
+
+
+def _verdict_of_sac(model: SAC) -> EntropyTarget | None:
+    if model.log_ent_coef is None:
+        return None
+    ends = np.ones(int(np.prod(model.action_space.shape or (1,))))
+    return check_entropy_target(float(model.target_entropy), low=-ends, high=ends)
+
+
+def _values(network: torch.nn.Module, observations: Any) -> np.ndarray:
+    with torch.no_grad():
+        return network(observations).cpu().numpy()
+
+
+def _require_temperature(temperature: Any) -> None:
+    if (isinstance(temperature, str) and temperature == "auto") or hasattr(temperature, "resolve"):
+        return
+    require_temperature(temperature)
+    if np.ndim(temperature):
+        raise ValueError(f"temperature: must be one number or a Temperature; got {describe(temperature)}")
