@@ -70,33 +70,45 @@ def _span_sums(u, cold):
     return s0, s1, s2
 
 
-@njit(**_FLAGS)
-def _prior_sums(u, log_prior, i, cold, sums):
-    """The same for row i under a prior, all states counted, relative to the most probable state."""
-    states = u.shape[0]
-    most = -np.inf
-    for k in range(states):
-        x = u[k, i] * cold + log_prior[k, i]
-        if x > most:
-            most = x
-            sums[ANCHOR, i], sums[ANCHOR_PRIOR, i] = u[k, i] * cold, log_prior[k, i]
-    s0, s1, s2 = 0.0, 0.0, 0.0
-    for k in range(states):
-        away = _maximum(u[k, i] * cold - sums[ANCHOR, i], -1e150)  # a forbidden state has weight 0, not 0 * inf
-        e = _exp2(_maximum(away + (log_prior[k, i] - sums[ANCHOR_PRIOR, i]), FLOOR))
-        t = e * away
-        s0 += e
-        s1 += t
-        s2 += t * away
-    sums[S0, i], sums[S1, i], sums[S2, i] = s0, s1, s2
+@njit(fastmath=_FUSE, **_FLAGS)
+def _anchor(u, log_prior, rows, cold, most, anchor, anchor_prior):
+    """x of the most probable state of every row, and the log prior of that state."""
+    _full_width()
+    for i in range(rows):
+        most[i] = -np.inf
+    for k in range(u.shape[0]):
+        column, prior = u[k], log_prior[k]
+        for i in range(rows):
+            x = column[i] * cold[i]
+            more = x + prior[i] > most[i]
+            most[i] = x + prior[i] if more else most[i]
+            anchor[i] = x if more else anchor[i]
+            anchor_prior[i] = prior[i] if more else anchor_prior[i]
+
+
+@njit(fastmath=_FUSE, **_FLAGS)
+def _prior_sums(u, log_prior, rows, cold, anchor, anchor_prior, s0, s1, s2):
+    """The sums of `_column_sums` under a prior, all states counted, relative to the most probable state."""
+    _full_width()
+    for i in range(rows):
+        s0[i] = s1[i] = s2[i] = 0.0
+    for k in range(u.shape[0]):
+        column, prior = u[k], log_prior[k]
+        for i in range(rows):
+            away = _maximum(column[i] * cold[i] - anchor[i], -1e150)  # a forbidden state has weight 0, not 0 * inf
+            e = _exp2(_maximum(away + (prior[i] - anchor_prior[i]), FLOOR))
+            t = e * away
+            s0[i] += e
+            s1[i] += t
+            s2[i] += t * away
 
 
 @njit(**_FLAGS)
 def _evaluate(u, log_prior, rows, sums):
     """All sums at the inverse temperatures sums[COLD]."""
     if log_prior.shape[0]:
-        for i in range(rows):
-            _prior_sums(u, log_prior, i, sums[COLD, i], sums)
+        _anchor(u, log_prior, rows, sums[COLD], sums[S0], sums[ANCHOR], sums[ANCHOR_PRIOR])
+        _prior_sums(u, log_prior, rows, sums[COLD], sums[ANCHOR], sums[ANCHOR_PRIOR], sums[S0], sums[S1], sums[S2])
     elif u.shape[1] > 1 or u.shape[0] < NARROW:
         _column_sums(u, rows, sums[COLD], sums[S0], sums[S1], sums[S2])
     else:

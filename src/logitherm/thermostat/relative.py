@@ -127,11 +127,13 @@ class KLBudget:
 
     def resolve(self, logits: Array, step: Any = None) -> Array:
         xp = namespace(logits)
-        q = as_log_prior(0.0 if self.log_prior is None else self.log_prior, logits)
+        q = as_log_prior(self.log_prior, logits)
         # log of the prior's mass on the allowed states: their entropy relative to it at T = inf
-        flat = xp.where(logits > -math.inf, xp.zeros_like(logits), logits)
-        mass = state_function("log_partition", flat, xp.ones_like(flat[..., 0]), q)
-        return solve_temperature(logits, entropy=mass - self.kl, log_prior=q, out_of_range="limit")
+        weights = xp.where(logits > -math.inf, xp.zeros_like(logits) if q is None else q, -math.inf)
+        mass = state_function("log_partition", weights, xp.ones_like(weights[..., 0]))
+        target = mass - self.kl
+        target = xp.maximum(target, xp.zeros_like(target)) if q is None else target  # entropies are not negative then
+        return solve_temperature(logits, entropy=target, log_prior=q, out_of_range="limit")
 
 
 def _require_share(value: Any, name: str, most: float, hint: str) -> None:
