@@ -208,7 +208,8 @@ def as_temperature(
 ) -> Array:
     """A temperature for every row of `z` (states last), in its dtype; objects with `resolve` are asked.
 
-    A prior is told to those that have a method `under`, because what they hold is relative to it. `usual` is for what
+    A prior is told to those that have a method `under`, because what they hold is relative to it; to all others the
+    states that it forbids are forbidden. `usual` is for what
     has no limits of T, and says which T is; what an object gives is for the caller to look at. `each` says what may
     be given instead of one number.
     """
@@ -216,7 +217,7 @@ def as_temperature(
     if asked:
         if log_prior is not None and hasattr(temperature, "under"):
             temperature = temperature.under(log_prior)
-        temperature = temperature.resolve(z, step)
+        temperature = temperature.resolve(z if log_prior is None else forbid(z, log_prior), step)
     xp = namespace(z)
     if is_traced(temperature) and namespace(temperature) is not xp:
         raise TypeError("logits: must be of the same library as the traced temperature; got " + describe(z))
@@ -281,6 +282,12 @@ def as_log_prior(log_prior: Any, z: Array, check: bool | None = None) -> Array |
         if bool(xp.any(bad)):
             raise ValueError(f"log_prior: must be finite or -inf; got NaN or +inf at index {first_true(bad)}; mend it")
     return q
+
+
+def forbid(z: Array, log_prior: Array) -> Array:
+    """Logits that are -inf where the prior is."""
+    xp = namespace(z)
+    return xp.where(log_prior == -math.inf, xp.full_like(z, -math.inf), z)
 
 
 def rows_of(z: Array) -> np.ndarray:

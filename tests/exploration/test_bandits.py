@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from logitherm.exploration import (
     UCB1,
+    BanditAgent,
     BernoulliBandit,
     Boltzmann,
     BoltzmannGumbel,
@@ -107,7 +108,7 @@ def test_both_routes_have_one_law():
         (lambda: BernoulliBandit(()), "means: must be finite numbers, one an arm"),
         (lambda: GaussianBandit((0.5, math.nan)), "means: must be finite numbers"),
         (lambda: GaussianBandit((0.5,), -1.0), "deviation: must be finite and at least 0; got -1.0"),
-        (lambda: simulate(BANDIT, UCB1(), runs=0), "runs, steps: must be at least 1; got 0, 1000"),
+        (lambda: simulate(BANDIT, UCB1(), runs=0), "runs, steps: must be whole numbers of at least 1; got 0, 1000"),
         (lambda: simulate(BANDIT, UCB1(), at=(10, 5)), "at: must increase within 1 to 1000"),
         (lambda: simulate(BANDIT, UCB1(), at=(2000,)), "at: must increase within 1 to 1000"),
         (lambda: simulate(BANDIT, UCB1(), at=(0.5,)), "at: must be whole numbers"),
@@ -118,3 +119,19 @@ def test_both_routes_have_one_law():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_what_is_no_rule_no_bandit_no_generator():
+    bandit = BernoulliBandit((0.6, 0.5))
+    for rule in (UCB1, "UCB1"):
+        with pytest.raises(TypeError, match=r"algorithm: must be a rule such as UCB1\(\)"):
+            simulate(bandit, rule)
+    with pytest.raises(TypeError, match="bandit: must be a BernoulliBandit or GaussianBandit; got tuple"):
+        simulate((0.6, 0.5), UCB1())
+    with pytest.raises(ValueError, match=r"runs, steps: must be whole numbers of at least 1; got 1\.5, 1000"):
+        simulate(bandit, UCB1(), runs=1.5)
+    agent = BanditAgent(Thompson(), 2)
+    with pytest.raises(TypeError, match=r"generator: must be a numpy.random.Generator; got int 0"):
+        agent.choose(0)
+    with pytest.raises(ValueError, match="reward: must be 0 or 1 for Thompson"):
+        agent.update(0, 5.0)

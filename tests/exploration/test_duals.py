@@ -74,3 +74,18 @@ def test_limits():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_limits_of_the_dual():
+    q = np.array([[1.0, 0.2, -0.5], [0.0, 2.0, 1.0]])
+    assert mpo_dual(q, 0.0, kl=0.3) == 1.5
+    assert mpo_dual(q, np.inf, kl=0.3) == np.inf
+    assert mpo_dual(q, np.inf, kl=0.0) == pytest.approx(q.mean())
+
+
+def test_what_is_no_budget():
+    for kl in (np.array([0.1, 0.2]), "0.1"):
+        with pytest.raises(ValueError, match="kl: must be at least 0 and finite"):
+            mpo_temperature(np.zeros((2, 3)), kl)
+    with pytest.raises(TypeError, match="advantages: must be floating point"):
+        reps_temperature([1, 2, 3], 0.1)

@@ -94,3 +94,19 @@ def test_verdicts(target, options, verdict):
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_samples_that_are_masked_do_not_count():
+    a = np.linspace(-4, 4, 401)[None]
+    alone = sac_temperature(-(a**2), 0.5, log_density=-np.log(8.0))
+    padded = np.concatenate([-(a**2), np.zeros((1, 99))], axis=1)
+    assert sac_temperature(padded, 0.5, log_density=-np.log(8.0), mask=np.arange(500) < 401) == pytest.approx(alone)
+
+
+def test_what_is_no_temperature_to_learn():
+    with pytest.raises(TypeError, match="temperature: must be a LearnableTemperature"):
+        sac_temperature_loss(1.0, torch.tensor([0.3]), 0.5)
+
+
+def test_certainty_has_no_entropy():
+    assert str(entropy_target(4, top_probability=1)) == "0.0"

@@ -73,3 +73,7 @@ def test_equal_values_and_schedules():
     np.testing.assert_allclose(
         logitherm.softmax(np.ones((1, 3)), MellowmaxTemperature(0.3)), np.full((1, 3), 1 / 3), rtol=1e-15
     )
+
+
+def test_the_mean_is_met_at_infinity():
+    assert mellowmax_temperature(np.array([1.0, 2.0, 2.0]), math.inf) == math.inf

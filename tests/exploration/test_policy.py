@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import logitherm
-from logitherm.exploration import BoltzmannPolicy
-from logitherm.thermostat import EntropyFraction, KLBudget, LinearSchedule, SetPoint
+from logitherm.exploration import BoltzmannPolicy, MellowmaxTemperature
+from logitherm.thermostat import EntropyFraction, KLBudget, LinearSchedule, RelativeToGap, SetPoint
 
 
 @given(seed=st.integers(0, 2**31), t=st.floats(0.05, 20), actions=st.integers(2, 9))
@@ -98,3 +98,42 @@ def test_other_mistakes():
         policy.log_prob(np.zeros((2, 2)), np.array([0, 2]))
     with pytest.raises(ValueError, match="temperature: must lie in"):
         BoltzmannPolicy(-1.0).probabilities(np.array([1.0, 2.0]))
+
+
+def test_what_the_prior_forbids_is_forbidden():
+    """No rule may look at it: neither the greedy one nor a temperature in units of the row."""
+    values, prior = np.array([[5.0, 1.0, 0.0]]), np.array([-np.inf, np.log(0.5), np.log(0.5)])
+    for temperature in (0.0, EntropyFraction(0.5), RelativeToGap(0.5), MellowmaxTemperature(1.0), KLBudget(0.1)):
+        policy = BoltzmannPolicy(temperature, prior)
+        alone = BoltzmannPolicy(temperature).probabilities(values[:, 1:])
+        np.testing.assert_allclose(policy.probabilities(values), np.insert(alone, 0, 0.0, axis=-1), rtol=1e-12)
+        assert policy.greedy(values).tolist() == [1]
+        np.testing.assert_allclose(
+            logitherm.softmax(values, temperature, log_prior=prior), policy.probabilities(values), rtol=1e-12
+        )
+    with pytest.raises(ValueError, match="log_prior: must allow an action in every row; row 0 has none"):
+        BoltzmannPolicy(1.0, prior).greedy(values, mask=[True, False, False])
+
+
+@pytest.mark.parametrize("kind", [EntropyFraction, RelativeToGap, KLBudget])
+@pytest.mark.parametrize("make", [list, np.array, torch.tensor])
+def test_one_number_a_state_in_any_library(kind, make):
+    number = make([0.2, 0.5])
+    values = np.random.default_rng(0).normal(size=(2, 4))
+    one_by_one = [BoltzmannPolicy(kind(x)).probabilities(row) for x, row in zip((0.2, 0.5), values)]
+    for z in (values, torch.tensor(values)):
+        found = np.asarray(BoltzmannPolicy(kind(number)).probabilities(z))
+        np.testing.assert_allclose(found, one_by_one, rtol=1e-6)
+        with pytest.raises(ValueError, match=r"must broadcast against the batch \(2,\)"):
+            BoltzmannPolicy(kind([0.2, 0.5, 0.1])).probabilities(z)
+
+
+def test_transforms_of_pytorch():
+    values = torch.tensor(np.random.default_rng(0).normal(size=(3, 4)))
+    mask, actions = torch.tensor([[1, 0, 1, 1]] * 3, dtype=torch.int8), torch.tensor([0, 2, 3])
+    policy = BoltzmannPolicy(0.5)
+    expected = policy.log_prob(values, actions, mask=mask)
+    found = torch.vmap(lambda z, a, m: policy.log_prob(z, a, mask=m))(values, actions, mask)
+    torch.testing.assert_close(found, expected)
+    compiled = torch.compile(lambda z, a, m: policy.log_prob(z, a, mask=m), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(values, actions, mask), expected)

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from logitherm import softmax
 from logitherm.gauge import Head, canonical_head, same_head
+from logitherm.thermostat import LinearSchedule
 
 RNG = np.random.default_rng(0)
 W, B, X = RNG.normal(size=(4, 6)), RNG.normal(size=4), RNG.normal(size=(50, 6))
@@ -141,3 +142,8 @@ def test_classes_all_alike():
 def test_what_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_schedule_is_no_temperature_of_a_head():
+    with pytest.raises(TypeError, match="temperature: must be a number for a head; got LinearSchedule"):
+        Head(np.eye(2), temperature=LinearSchedule(1.0, 0.1, 10))

@@ -93,3 +93,11 @@ def test_l2_on_digits_is_a_temperature_and_a_turn():
     assert math.cos(math.radians(apart.weight_angle)) == pytest.approx(0.71, abs=0.005)
     for model in models:
         assert abs(regression_stationarity(model, seen, known).residual) < 1e-4
+
+
+def test_strengths_and_reference_are_numbers():
+    z, labels = [np.eye(3), 2 * np.eye(3)], np.arange(3)
+    with pytest.raises(TypeError, match="strengths: must be numbers; got str 'weak' for model 1"):
+        regularisation_path(z, labels, [1, "weak"])
+    with pytest.raises(ValueError, match=r"reference: must be the number of a model; got 0\.5 for 2"):
+        regularisation_path(z, labels, [1, 2], reference=0.5)

@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 
 from logitherm.exploration import BernoulliBandit, GaussianBandit, SoftQLearning
 from logitherm.integrations.gymnasium import BanditEnv, evaluate, train
-from logitherm.thermostat import LinearSchedule, SetPoint
+from logitherm.thermostat import LearnableTemperature, LinearSchedule, SetPoint
 
 BANDIT = BernoulliBandit((0.2, 0.8, 0.5))
 
@@ -142,3 +142,14 @@ def test_a_missing_extra_names_its_pip_line():
     program = "import sys; sys.modules['gymnasium'] = None; import logitherm.integrations.gymnasium"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert "needs gymnasium: pip install gymnasium (the extra `rl`)" in done.stderr
+
+
+@pytest.mark.parametrize("size", [(16, 2), (16, 9), (3, 4)])
+def test_a_table_of_another_size(size):
+    with pytest.raises(ValueError, match=r"agent: must have the states and actions of env, \(16, 4\)"):
+        train(SoftQLearning(*size), gymnasium.make("FrozenLake-v1"), 1)
+
+
+def test_a_learnable_temperature_gives_its_value():
+    agent = SoftQLearning(16, 4, temperature=LearnableTemperature(0.5))
+    assert agent.act(0) in range(4) and agent.temperature_ == pytest.approx(0.5)

@@ -79,3 +79,9 @@ def test_errors(make, message):
 def test_a_schedule_is_used_through_resolve():
     t = LinearSchedule(4.0, 1.0, steps=10).resolve(np.zeros((2, 3)), step=10)
     assert logitherm.softmax(np.array([[1.0, 0.0]]), t).shape == (1, 2)
+
+
+def test_one_step_at_a_time():
+    with pytest.raises(ValueError, match=r"step: must be a number >= 0 for a schedule; got \[1 2\]"):
+        LinearSchedule(1.0, 0.1, 10).at(np.array([1, 2]))
+    assert LinearSchedule(1.0, 0.5, 10).at(np.array([10])[0]) == 0.5

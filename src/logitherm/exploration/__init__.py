@@ -18,9 +18,10 @@ from logitherm.exploration.entropy_target import (
     sac_temperature,
     sac_temperature_loss,
 )
+from logitherm.exploration.log_prob_check import LogProbCheck, check_log_prob
 from logitherm.exploration.mellowmax import MellowmaxTemperature, mellowmax, mellowmax_temperature, soft_value
 from logitherm.exploration.policy import BoltzmannPolicy
-from logitherm.exploration.ratios import LogProbCheck, check_log_prob, importance_ratio, logprob_at
+from logitherm.exploration.ratios import importance_ratio, logprob_at
 from logitherm.exploration.tabular import SoftQLearning
 
 __all__ = [

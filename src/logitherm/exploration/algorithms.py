@@ -248,6 +248,7 @@ class BanditAgent:
     def __init__(self, algorithm: Algorithm, arms: int) -> None:
         if not arms >= 1:
             raise ValueError(f"arms: must be at least 1; got {arms}; give the number of choices")
+        require_algorithm(algorithm)
         self.algorithm, self.seen = algorithm, Record(arms)
 
     @property
@@ -263,7 +264,12 @@ class BanditAgent:
         return self.seen.means
 
     def choose(self, generator: np.random.Generator) -> int:
-        """The arm to pull."""
+        """The arm to pull; `generator` is NumPy's, and the same at every call: a seed would draw the same each time."""
+        if not isinstance(generator, np.random.Generator):
+            raise TypeError(
+                f"generator: must be a numpy.random.Generator; got {describe(generator)}; numpy.random.default_rng(0) "
+                "makes one"
+            )
         return int(choose(self.algorithm, self.seen, generator))
 
     def update(self, arm: int, reward: float) -> None:
@@ -273,6 +279,8 @@ class BanditAgent:
             raise ValueError(f"arm: must lie in [0, {arms}); got {arm}; arms count from 0")
         if not math.isfinite(reward):
             raise ValueError(f"reward: must be finite; got {reward}; leave this pull out")
+        if isinstance(self.algorithm, Thompson) and self.algorithm.deviation is None and reward not in (0, 1):
+            raise ValueError(f"reward: must be 0 or 1 for Thompson(); got {reward}; give Thompson(deviation=...)")
         self.seen.add(arm, reward)
 
 
@@ -282,6 +290,12 @@ def choose(algorithm: Algorithm, seen: Record, generator: np.random.Generator) -
     if algorithm.tries_each and untried.any():
         return untried.argmax(axis=-1)
     return algorithm.choose(seen, generator)
+
+
+def require_algorithm(algorithm: Any) -> None:
+    """Refuse what is no rule, or the class of one."""
+    if isinstance(algorithm, type) or not (hasattr(algorithm, "choose") and hasattr(algorithm, "tries_each")):
+        raise TypeError(f"algorithm: must be a rule such as UCB1() or Boltzmann(0.1); got {describe(algorithm)}")
 
 
 def _require(name: str, value: Any, most: float = math.inf) -> None:

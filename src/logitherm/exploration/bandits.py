@@ -20,6 +20,7 @@ from logitherm.exploration.algorithms import (
     Record,
     Thompson,
     choose,
+    require_algorithm,
 )
 from logitherm.kernels import bandits as kernels
 from logitherm.thermostat.schedules import Schedule
@@ -189,8 +190,13 @@ def simulate(
     >>> bool(right.regret[0] < cold.regret[0])
     True
     """
-    if runs < 1 or steps < 1:
-        raise ValueError(f"runs, steps: must be at least 1; got {runs}, {steps}")
+    if not isinstance(bandit, Bandit):
+        raise TypeError(
+            f"bandit: must be a BernoulliBandit or GaussianBandit; got {describe(bandit)}; make one of means"
+        )
+    require_algorithm(algorithm)
+    if not all(isinstance(n, (int, np.integer)) and n >= 1 for n in (runs, steps)):
+        raise ValueError(f"runs, steps: must be whole numbers of at least 1; got {runs}, {steps}")
     if isinstance(algorithm, Thompson) and algorithm.deviation is None and not isinstance(bandit, BernoulliBandit):
         raise ValueError(
             "algorithm: Thompson() is for rewards 0 and 1; got a GaussianBandit; give Thompson(deviation=...)"

@@ -58,7 +58,8 @@ def mpo_temperature(values: Array, kl: float, *, log_prior: Array | None = None)
 def mpo_dual(values: Array, temperature: Any, kl: float, *, log_prior: Array | None = None) -> Array:
     """g(T) = T kl + T mean_s log mean_a exp(Q / T), without axes: what those who take gradient steps in T minimise.
 
-    Its slope is kl - KL(pi_T || pi_old), and it is least at `mpo_temperature`, whose parameters it has.
+    Its slope is kl - KL(pi_T || pi_old), and it is least at `mpo_temperature`, whose parameters it has. Limits: the
+    mean of the largest values at T = 0; inf at T = inf, or the mean value for kl = 0.
 
     Examples
     --------
@@ -70,7 +71,9 @@ def mpo_dual(values: Array, temperature: Any, kl: float, *, log_prior: Array | N
     z, q, mass = _prepare(values, kl, log_prior)
     xp = namespace(z)
     t = as_temperature(temperature, z)
-    return xp.mean(t * (kl - mass) - free_energy(z, t, log_prior=q))
+    # normalised, the prior has no mass to be taken off, which at T = inf would be inf - inf
+    found = xp.mean(-free_energy(z, t, log_prior=q - mass[..., None]))
+    return found + (xp.mean(t) * kl if kl > 0 else 0.0)
 
 
 def reps_temperature(advantages: Array, kl: float) -> Array:
@@ -138,7 +141,7 @@ def vmpo_temperature(advantages: Array, kl: float, *, top_fraction: float = 0.5)
 
 
 def _as_advantages(advantages: Array) -> Array:
-    z = as_values(advantages)
+    z = as_values(advantages, name="advantages")
     if z.ndim != 1:
         raise ValueError(f"advantages: must have one axis, a number a sample; got {describe(advantages)}; flatten them")
     return z
@@ -148,7 +151,7 @@ def _prepare(values: Array, kl: float, log_prior: Array | None) -> tuple[Array, 
     """Values, the log prior of every sample, and the log of its mass over the allowed ones."""
     z = as_values(values)
     xp = namespace(z)
-    if not 0 <= kl < math.inf:
+    if math.prod(getattr(kl, "shape", ())) != 1 or isinstance(kl, str) or not 0 <= kl < math.inf:
         raise ValueError(f"kl: must be at least 0 and finite, in nats; got {kl}; 0.1 is usual")
     if math.prod(z.shape[:-1]) == 0:
         raise ValueError(f"values: must hold at least one state; got {describe(values)}")

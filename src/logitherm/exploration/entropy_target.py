@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from logitherm._array import Array, as_log_prior
+from logitherm._array import Array, as_log_prior, describe, namespace
 from logitherm.exploration.guard import as_values
 from logitherm.gibbs import softmax
 from logitherm.thermostat import solve_temperature
@@ -82,7 +82,11 @@ def sac_temperature(
     """
     z = as_values(values, mask)
     density = as_log_prior(log_density, z)
-    q = None if density is None else -math.log(z.shape[-1]) - density
+    if density is None:
+        q = None
+    else:  # every sample stands for 1 / (number of samples times density)
+        xp = namespace(z)
+        q = -xp.log(xp.sum(xp.astype(z > -math.inf, z.dtype), axis=-1, keepdims=True)) - density
     return solve_temperature(z, entropy=entropy, log_prior=q, pooled=pooled, out_of_range=out_of_range)
 
 
@@ -122,6 +126,10 @@ def sac_temperature_loss(temperature: LearnableTemperature, entropy: Tensor, tar
     >>> alpha
     LearnableTemperature(1.265)
     """
+    if not hasattr(temperature, "resolve"):
+        raise TypeError(
+            f"temperature: must be a LearnableTemperature; got {describe(temperature)}; wrap the first value in one"
+        )
     return (temperature.resolve().log() * (entropy - target).detach()).mean()
 
 
@@ -147,7 +155,7 @@ def entropy_target(actions: int, *, top_probability: float) -> float:
     if not 1 / n <= p <= 1:
         raise ValueError(f"top_probability: must lie in [1 / actions, 1], [{1 / n:.3g}, 1]; got {p}")
     rest = 1 - p
-    return -p * math.log(p) - (rest * math.log(rest / (n - 1)) if rest > 0 else 0.0)
+    return 0.0 if rest == 0 else -p * math.log(p) - rest * math.log(rest / (n - 1))
 
 
 @dataclass(frozen=True)
@@ -221,7 +229,7 @@ def check_entropy_target(
     >>> print(check_entropy_target(-3.0, low=-np.ones(3), high=np.ones(3)))
     binds: -3 nats, those of a Gaussian of deviation 0.089 in 3 dimensions
     """
-    if not math.isfinite(target):
+    if isinstance(target, str) or not math.isfinite(target):
         raise ValueError(f"target: must be a finite number of nats; got {target}")
     if (actions is None) == (low is None and high is None) or (low is None) != (high is None):
         raise ValueError("actions, low, high: give the number of discrete actions, or both ends of the box, not both")
@@ -233,7 +241,8 @@ def check_entropy_target(
         if not (np.all(width > 0) and np.all(np.isfinite(width))):
             raise ValueError(f"low, high: must be finite with low < high; got widths {width.tolist()}")
         n = width.size
-        least, most, which = -math.inf, float(np.log(width).sum()), f"a box of {n} dimensions"
+        dimensions = f"{n} dimension" + "s" * (n > 1)
+        least, most, which = -math.inf, float(np.log(width).sum()), f"a box of {dimensions}"
     top = deviation = math.nan
     if target <= least or target >= most:
         verdict = "never binds" if target <= least else "out of reach"
@@ -251,11 +260,11 @@ def check_entropy_target(
     else:
         verdict = "binds"
         deviation = math.exp(target / n - 0.5 * math.log(2 * math.pi * math.e))
-        message = f"binds: {target:.3g} nats, those of a Gaussian of deviation {deviation:.3g} in {n} dimensions"
+        message = f"binds: {target:.3g} nats, those of a Gaussian of deviation {deviation:.3g} in {dimensions}"
     return EntropyTarget(float(target), least, most, verdict, top, deviation, message)
 
 
 def _require_actions(actions: int) -> int:
-    if isinstance(actions, bool) or int(actions) != actions or actions < 2:
+    if isinstance(actions, (bool, str)) or int(actions) != actions or actions < 2:
         raise ValueError(f"actions: must be an integer of at least 2; got {actions}; one action has no entropy")
     return int(actions)

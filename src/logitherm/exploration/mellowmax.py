@@ -91,7 +91,8 @@ def _mellowmax(z: Array, t: Array) -> Array:
 def mellowmax_temperature(values: Array, temperature: Any = 1.0, *, mask: Any = None) -> Array:
     """T of the Boltzmann policy whose mean value is mellowmax: of all with that mean the one of largest entropy.
 
-    Exact, row by row (`solve_temperature`). Its T is not that of mellowmax itself. A row of equal values has T = inf.
+    Exact, row by row (`solve_temperature`). Its T is not that of mellowmax itself. A row of equal values has T = inf,
+    and so has every row for T = inf.
 
     Parameters, errors and shapes are those of `soft_value`.
 
@@ -107,11 +108,12 @@ def mellowmax_temperature(values: Array, temperature: Any = 1.0, *, mask: Any = 
     """
     z = as_values(values, mask)
     xp = namespace(z)
-    value = _mellowmax(z, as_temperature(temperature, z))
-    t = solve_temperature(z, mean_energy=-value, out_of_range="limit", check=False)
-    if not (is_traced(t) or bool(xp.any(t == 0))):
+    given = as_temperature(temperature, z)
+    t = solve_temperature(z, mean_energy=-_mellowmax(z, given), out_of_range="limit", check=False)
+    if not (is_traced(t) or bool(xp.any((t == 0) | (given == math.inf)))):
         return t
-    return xp.where(_span_and_count(z)[0] > 0, t, xp.full_like(t, math.inf))
+    # every mean of equal values is theirs, and that of all alike is met at T = inf alone, within rounding before
+    return xp.where((_span_and_count(z)[0] > 0) & (given < math.inf), t, xp.full_like(t, math.inf))
 
 
 @dataclass(frozen=True)

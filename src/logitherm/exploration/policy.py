@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from logitherm._array import Array, as_log_prior, as_temperature, is_torch, namespace
-from logitherm.exploration.guard import as_actions, as_values
+from logitherm._array import Array, as_log_prior, as_temperature, forbid, namespace, should_check
+from logitherm.exploration.guard import as_actions, as_values, require_action
 from logitherm.gibbs import entropy, log_softmax, sample, softmax
+from logitherm.kernels.chosen import take
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,10 @@ class BoltzmannPolicy:
         return log_softmax(z, t, log_prior=q)
 
     def log_prob(self, values: Array, actions: Array, *, mask: Any = None, step: Any = None) -> Array:
-        """log pi of one action a row, of the batch shape; what `logprob_at` gives, and for any prior."""
+        """log pi of one action a row, of the batch shape; -inf for one that is not allowed. For large vocabularies
+        without a prior `logprob_at` takes less memory."""
         z, t, q = self._prepare(values, mask, step)
-        chosen = as_actions(actions, z)[..., None]
-        log_p = log_softmax(z, t, log_prior=q)
-        taken = log_p.gather(-1, chosen) if is_torch(z) else namespace(z).take_along_axis(log_p, chosen, axis=-1)
-        return taken[..., 0]
+        return take(log_softmax(z, t, log_prior=q), as_actions(actions, z))
 
     def entropy(self, values: Array, *, mask: Any = None, step: Any = None) -> Array:
         """Entropy of the policy in nats, of the batch shape; with a prior -KL(pi || pi0)."""
@@ -88,16 +87,29 @@ class BoltzmannPolicy:
         return soft_value(z, t, log_prior=q)
 
     def sample(self, values: Array, *, generator: Any, mask: Any = None, step: Any = None) -> Array:
-        """One action a row, int64 of the batch shape; `generator` is a seed or a generator of the library in use."""
+        """One action a row, int64 of the batch shape; `generator` is a generator, NumPy's or of the library in use.
+
+        A seed will do for one call: every call with it draws the same numbers, so a loop needs one generator.
+        """
         z, t, q = self._prepare(values, mask, step)
         return sample(z, t, generator=generator, log_prior=q)
 
     def greedy(self, values: Array, *, mask: Any = None) -> Array:
         """The first of the best allowed actions, int64 of the batch shape."""
-        z = as_values(values, mask)
+        z, _ = self._allowed(values, mask)
         return namespace(z).argmax(z, axis=-1)
 
     def _prepare(self, values: Array, mask: Any, step: Any) -> tuple[Array, Array, Array | None]:
+        z, q = self._allowed(values, mask)
+        return z, as_temperature(self.temperature, z, step=step, log_prior=q), q
+
+    def _allowed(self, values: Array, mask: Any) -> tuple[Array, Array | None]:
+        """Values, -inf where the mask or the prior forbids an action, and the prior."""
         z = as_values(values, mask)
         q = as_log_prior(self.log_prior, z)
-        return z, as_temperature(self.temperature, z, step=step, log_prior=q), q
+        if q is None:
+            return z, None
+        z = forbid(z, q)
+        if should_check(None, z):
+            require_action(z, "log_prior")
+        return z, q

@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from logitherm._array import Array, as_array, as_temperature, describe, is_torch, like, namespace, to_numpy
+from logitherm._array import (
+    Array,
+    as_array,
+    as_temperature,
+    describe,
+    first_true,
+    is_torch,
+    is_traced,
+    like,
+    namespace,
+    to_numpy,
+)
+from logitherm._labels import place
 from logitherm.exploration.guard import as_actions, as_values
-from logitherm.gibbs import log_partition
-
-ROWS, VALUES = 2048, 1 << 22  # that are looked at to find a temperature, at most, but at least 64 rows
-COLDEST, HOTTEST, POINTS = 0.02, 50.0, 41  # of the search for it
+from logitherm.kernels.chosen import log_probability, take
 
 
-def logprob_at(logits: Array, actions: Array, temperature: Any = 1.0, *, mask: Any = None, step: Any = None) -> Array:
+def logprob_at(
+    logits: Array,
+    actions: Array,
+    temperature: Any = 1.0,
+    *,
+    mask: Any = None,
+    step: Any = None,
+    ignore_index: int | None = None,
+) -> Array:
     """log softmax(z / T) of one action or token a row, without the other probabilities.
 
     A policy gradient is one of the policy that acted. If tokens were drawn at T, then T belongs into the
     log-probabilities of the policy, of the old policy and of the reference alike.
 
+    With PyTorch one array of the size of the logits is made: their gradient.
+
     Parameters
     ----------
     logits : array, shape (..., actions)
-        NumPy or PyTorch, with derivatives in logits and temperature.
+        NumPy or PyTorch, with derivatives in logits and temperature. Those of a language model are for the next token:
+        ``logits[:, :-1]`` goes with ``tokens[:, 1:]``.
     actions : integer array, batch shape
         Tokens or actions that were drawn.
     temperature : float, array of the batch shape, or Temperature
         The one they were drawn at; 0 <= T <= inf.
     mask : boolean array, optional
-        True for allowed actions.
+        True for allowed actions. Rows are left out by `ignore_index`.
     step : optional
         For temperatures that are schedules.
+    ignore_index : int, optional
+        Rows whose action is this number, as -100 of padding, are left out: their log-probability is 0, without
+        gradient.
 
     Returns
     -------
@@ -51,15 +71,18 @@ def logprob_at(logits: Array, actions: Array, temperature: Any = 1.0, *, mask: A
     >>> logprob_at(np.array([[2.0, 0.0], [2.0, 0.0]]), np.array([0, 1]), 0.5).round(4).tolist()
     [-0.0181, -4.0181]
     """
-    z = as_values(logits, mask)
-    chosen = as_actions(actions, z)[..., None]
-    own = z.gather(-1, chosen) if is_torch(z) else namespace(z).take_along_axis(z, chosen, axis=-1)
-    if bool((own == -math.inf).any()):
-        row = int(np.argmax(to_numpy(own).reshape(-1) == -math.inf))
-        raise ValueError(
-            f"actions: must be allowed; that of row {row} is masked or has -inf; mend the mask or the actions"
-        )
-    return -log_partition(z - own, as_temperature(temperature, z, step=step))  # relative to the action: nothing cancels
+    z = as_values(logits, mask, "logits")
+    chosen, kept = some_actions(actions, z, ignore_index)
+    own = take(z, chosen)
+    if not (is_traced(own) or is_traced(chosen)):
+        bad = own == -math.inf if kept is None else (own == -math.inf) & kept
+        if bool(bad.any()):
+            row = place(first_true(bad), tuple(own.shape))
+            raise ValueError(
+                f"actions: must be allowed; that of {row} is masked or has -inf; mend the mask or the actions"
+            )
+    log_prob = log_probability(z, as_temperature(temperature, z, step=step), chosen)
+    return log_prob if kept is None else namespace(z).where(kept, log_prob, namespace(z).zeros_like(log_prob))
 
 
 def importance_ratio(
@@ -70,6 +93,7 @@ def importance_ratio(
     *,
     mask: Any = None,
     step: Any = None,
+    ignore_index: int | None = None,
 ) -> Array:
     """pi(a) / pi_old(a) with the numerator at the temperature of sampling: PPO's and GRPO's ratio.
 
@@ -81,9 +105,9 @@ def importance_ratio(
         Of the policy that is trained.
     actions : integer array, batch shape
     old_log_prob : array, batch shape
-        Log-probabilities of the actions under the policy that drew them, taken as constants; -0.0 to -inf, nats.
-    temperature, mask, step
-        As in `logprob_at`.
+        Log-probabilities of the actions under the policy that drew them, taken as constants; at most 0, in nats.
+    temperature, mask, step, ignore_index
+        As in `logprob_at`. A row that is left out has the ratio 1, whatever its old log-probability.
 
     Returns
     -------
@@ -98,141 +122,47 @@ def importance_ratio(
     >>> importance_ratio(z, np.array([0]), old, 0.6).tolist(), importance_ratio(z, np.array([0]), old).round(2).tolist()
     ([1.0], [0.81])
     """
-    new = logprob_at(logits, actions, temperature, mask=mask, step=step)
-    old = _as_log_prob(old_log_prob, new)
+    new = logprob_at(logits, actions, temperature, mask=mask, step=step, ignore_index=ignore_index)
+    old = as_log_prob(old_log_prob, new, _kept(actions, new, ignore_index))
     return namespace(new).exp(new - (old.detach() if is_torch(old) else old))
 
 
-@dataclass(frozen=True)
-class LogProbCheck:
-    """Whether log-probabilities are those of a temperature; `check_log_prob` makes it.
-
-    Attributes
-    ----------
-    passed : bool
-    temperature : float
-        The one that they should be at.
-    fitted_temperature : float
-        The one that they fit best.
-    difference, fitted_difference : float
-        Root mean square of what is between them and the logits' own at either, in nats.
-    mean_ratio : float
-        The mean importance ratio at the temperature they should be at; 1 if they are.
-    message : str
-        One line.
-    """
-
-    passed: bool
-    temperature: float
-    fitted_temperature: float
-    difference: float
-    fitted_difference: float
-    mean_ratio: float
-    message: str
-
-    def __str__(self) -> str:
-        return self.message
+def some_actions(actions: Any, z: Array, ignore_index: int | None) -> tuple[Array, Array | None]:
+    """Actions, 0 in the rows that are left out, and which rows are kept; None for all."""
+    kept = _kept(actions, z[..., 0], ignore_index)
+    if kept is None:
+        return as_actions(actions, z), None
+    given = as_array(actions, "actions")
+    xp = namespace(given)
+    counted = xp.where(given != ignore_index, given, xp.zeros_like(given))
+    return as_actions(counted, z), kept
 
 
-def check_log_prob(
-    logits: Array,
-    actions: Array,
-    log_prob: Array,
-    temperature: float = 1.0,
-    *,
-    mask: Any = None,
-    tolerance: float = 0.05,
-) -> LogProbCheck:
-    """Whether log-probabilities, from a server say, are those of the logits at a temperature, and at which if not.
-
-    Call it before the first update, while both policies are the same: then every ratio should be 1. Engines that report
-    log-probabilities at T = 1 for tokens that were drawn at another T are found so.
-
-    Parameters
-    ----------
-    logits : array, shape (..., actions)
-        Of the trainer's copy of the policy. Up to 2048 rows are looked at, evenly spaced, fewer of large
-        vocabularies.
-    actions : integer array, batch shape
-    log_prob : array, batch shape
-        What is to be checked, in nats.
-    temperature : float
-        The one at which they should be, 0 < T < inf.
-    mask : boolean array, optional
-        True for allowed actions.
-    tolerance : float
-        Root mean square difference in nats that rounding may make; engines in bfloat16 make 0.01 to 0.05.
-
-    Returns
-    -------
-    LogProbCheck
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from logitherm import sample
-    >>> z = 3 * np.random.default_rng(0).normal(size=(500, 50))
-    >>> tokens = sample(z, 0.6, generator=1)
-    >>> print(check_log_prob(z, tokens, logprob_at(z, tokens, 1.0), temperature=0.6))
-    differ: 0.406 nats (root mean square) at T = 0.6, 4.1e-16 at T = 1.000; the mean ratio is 1.25 where it should be 1
-    >>> check_log_prob(z, tokens, logprob_at(z, tokens, 0.6), temperature=0.6).passed
-    True
-    """
-    if not 0 < temperature < math.inf:
-        raise ValueError(
-            f"temperature: must lie in (0, inf) to be checked; got {temperature}; T = 0 draws no other token"
-        )
-    z, chosen, given = _some_rows(logits, actions, log_prob, mask)
-
-    def difference(log_t: float) -> float:
-        return math.sqrt(float(np.mean((logprob_at(z, chosen, math.exp(log_t)) - given) ** 2)))
-
-    grid = np.linspace(math.log(COLDEST), math.log(HOTTEST), POINTS)
-    best = min(grid, key=difference)
-    width = grid[1] - grid[0]
-    while width > 1e-5:  # halved about the best of five points
-        best = min((best - width, best - width / 2, best, best + width / 2, best + width), key=difference)
-        width /= 2
-    asked, fitted = difference(math.log(temperature)), difference(best)
-    ratio = float(np.mean(np.exp(logprob_at(z, chosen, temperature) - given)))
-    passed = asked <= tolerance
-    here = f"{asked:.3g} nats (root mean square) at T = {temperature:g}"
-    there = f"{fitted:.2g} at T = {math.exp(best):.3f}"
-    if passed:
-        message = f"agree: {here}; the mean ratio is {ratio:.3f}"
-    elif fitted <= max(tolerance, 0.2 * asked):
-        message = f"differ: {here}, {there}; the mean ratio is {ratio:.3g} where it should be 1"
-    else:
-        message = f"differ: {here}, and no temperature mends it ({there}); other weights or tokens?"
-    return LogProbCheck(passed, float(temperature), math.exp(best), asked, fitted, ratio, message)
+def _kept(actions: Any, batch: Array, ignore_index: int | None) -> Array | None:
+    """Which rows are not left out, in the library of `batch`; None for all."""
+    if ignore_index is None:
+        return None
+    kept = as_array(actions, "actions") != ignore_index
+    return kept if namespace(kept) is namespace(batch) else like(to_numpy(kept), batch)
 
 
-def _some_rows(logits: Array, actions: Array, log_prob: Array, mask: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Float64 rows, their actions and log-probabilities, few enough to try many temperatures."""
-    z = as_values(logits, mask)
-    given = to_numpy(_as_log_prob(log_prob, z[..., 0])).reshape(-1).astype(np.float64)
-    chosen = to_numpy(as_actions(actions, z)).reshape(-1)
-    rows = to_numpy(z).reshape(-1, z.shape[-1])
-    if len(rows) == 0:
-        raise ValueError(f"logits: must hold at least one row; got {describe(logits)}")
-    most = min(len(rows), ROWS, max(64, VALUES // rows.shape[1]))
-    some = np.unique(np.linspace(0, len(rows) - 1, most).astype(int))
-    return rows[some].astype(np.float64), chosen[some], given[some]
-
-
-def _as_log_prob(log_prob: Array, batch: Array) -> Array:
-    """Log-probabilities of the batch shape in the library of `batch`: numbers that are not above 0."""
+def as_log_prob(log_prob: Array, batch: Array, kept: Array | None = None) -> Array:
+    """Log-probabilities of the batch shape in the library of `batch`: at most 0, and 0 where not kept."""
     given = as_array(log_prob, "log_prob")
     given = given if namespace(given) is namespace(batch) else like(to_numpy(given), batch)
+    xp = namespace(given)
     if tuple(given.shape) != tuple(batch.shape):
         raise ValueError(
             f"log_prob: must have the batch shape {tuple(batch.shape)}; got {describe(log_prob)}; one number an action"
         )
-    good = given <= 1e-3  # rounding of a probability of 1
-    if not bool(good.all()):
-        row = int(np.argmin(to_numpy(good).reshape(-1)))
+    if kept is not None:
+        given = xp.where(kept, given, xp.zeros_like(given))
+    bad = ~(given <= 1e-3)  # rounding of a probability of 1; False for NaN
+    if not is_traced(bad) and bool(bad.any()):
+        row = first_true(bad)
         value = float(to_numpy(given).reshape(-1)[row])
         raise ValueError(
-            f"log_prob: must be logarithms of probabilities; row {row} has {value:g}; take the logarithm first"
+            f"log_prob: must be logarithms of probabilities; {place(row, tuple(given.shape))} has {value:g}; "
+            "take the logarithm first"
         )
     return given

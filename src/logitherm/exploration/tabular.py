@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from logitherm._array import as_array, describe, require_temperature
+from logitherm._array import as_array, describe, require_temperature, to_numpy
 from logitherm.kernels.one_row import OneRow, mellow_maximum, one_row, soft_maximum
 from logitherm.kernels.roots import temperature_of_entropy
 from logitherm.thermostat.protocol import SetPoint
@@ -201,7 +201,7 @@ class SoftQLearning:
                 held = float(t.resolve(np.array(row))) if raised else temperature_of_entropy(row, t.entropy)
                 self._held[state] = (row, held)
             return held  # type: ignore[return-value]
-        found = float(t.resolve(np.array(row), self.step_))
+        found = float(to_numpy(t.resolve(np.array(row), self.step_)))
         if not found >= 0:
             raise ValueError(f"temperature: must lie in [0, inf]; {t!r} gave {found} for state {state}")
         return found

@@ -60,6 +60,8 @@ class Head:
         b = xp.zeros_like(w[:, 0]) if self.bias is None else _finite(self.bias, "bias")
         if namespace(b) is not xp or tuple(b.shape) != (w.shape[0],):
             raise ValueError(f"bias: must hold one number a class, as weight {describe(w)} has; got {describe(b)}")
+        if hasattr(self.temperature, "resolve"):
+            raise TypeError(f"temperature: must be a number for a head; got {describe(self.temperature)}")
         require_temperature(self.temperature)
         t = float(self.temperature)
         if not 0 < t < math.inf:

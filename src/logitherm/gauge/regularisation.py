@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from logitherm._array import Array
+from logitherm._array import Array, describe
 from logitherm._json import plain
 from logitherm.gauge.shares import ThermalShare, thermal_share
 from logitherm.metrics import nll
@@ -144,6 +144,7 @@ def regularisation_path(
     """
     models = list(logits)
     _require_number(strengths, "strengths", len(models))
+    strengths = [_as_number(strength, i) for i, strength in enumerate(strengths)]
     if not models:
         raise ValueError("logits: must hold the logits of at least one model; got none; give one array a model")
     if (fit_logits is None) != (fit_labels is None):
@@ -153,19 +154,26 @@ def regularisation_path(
     known = labels if fit_labels is None else fit_labels
     before = [_of_model(i, nll, z, labels) for i, z in enumerate(models)]
     chosen = int(np.argmin(before)) if reference is None else reference
-    if not -len(models) <= chosen < len(models):
+    if chosen not in range(-len(models), len(models)):
         raise ValueError(f"reference: must be the number of a model; got {chosen} for {len(models)}; the first is 0")
     points = []
     for i, (z, fit_z, strength) in enumerate(zip(models, to_fit, strengths)):
         fit = _of_model(i, fit_temperature, fit_z, known)
         thermal = _of_model(i, thermal_share, models[chosen], z)
-        points.append(PathPoint(float(strength), thermal, fit, before[i], nll(z, labels, fit)))
+        points.append(PathPoint(strength, thermal, fit, before[i], nll(z, labels, fit)))
     return RegularisationPath(tuple(points), range(len(models))[chosen])
 
 
 def _require_number(values: Sequence[Any], name: str, models: int) -> None:
     if len(values) != models:
         raise ValueError(f"{name}: must be one for each of the {models} models in logits; got {len(values)}")
+
+
+def _as_number(strength: Any, i: int) -> float:
+    try:
+        return float(strength)
+    except (TypeError, ValueError):
+        raise TypeError(f"strengths: must be numbers; got {describe(strength)} for model {i}; 0, 1, 2, say") from None
 
 
 def _of_model(number: int, function: Any, *args: Any, **kwargs: Any) -> Any:

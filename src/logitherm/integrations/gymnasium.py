@@ -98,8 +98,8 @@ def train(agent: Any, env: Any, episodes: int, *, seed: int | None = None, max_s
 
     Raises
     ------
-    TypeError
-        Spaces that are not discrete.
+    TypeError, ValueError
+        Spaces that are not discrete, or not of the size of the agent's table.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def train(agent: Any, env: Any, episodes: int, *, seed: int | None = None, max_s
         temperatures.append(agent.temperature_)
         return action
 
-    returns, lengths = _run(env, episodes, seed, max_steps, act, agent.update)
+    returns, lengths = _run(agent, env, episodes, seed, max_steps, act, agent.update)
     starts = np.cumsum(lengths) - lengths
     means = (
         np.add.reduceat(np.array(v), starts) / lengths if episodes else np.empty(0) for v in (entropies, temperatures)
@@ -136,10 +136,11 @@ def evaluate(agent: Any, env: Any, episodes: int, *, seed: int | None = None, ma
     >>> evaluate(SoftQLearning(16, 4), gymnasium.make("FrozenLake-v1"), episodes=3, seed=0).returns.tolist()
     [0.0, 0.0, 0.0]
     """
-    return Evaluation(*_run(env, episodes, seed, max_steps, agent.greedy, None))
+    return Evaluation(*_run(agent, env, episodes, seed, max_steps, agent.greedy, None))
 
 
 def _run(
+    agent: Any,
     env: Any,
     episodes: int,
     seed: int | None,
@@ -149,6 +150,13 @@ def _run(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns and lengths of episodes."""
     offsets = tuple(_start(env, name) for name in ("observation_space", "action_space"))
+    table = getattr(getattr(agent, "q_", None), "shape", None)
+    if table not in (None, sizes := tuple(int(space.n) for space in (env.observation_space, env.action_space))):
+        raise ValueError(
+            f"agent: must have the states and actions of env, {sizes}; got {table}; make SoftQLearning{sizes}"
+        )
+    if episodes < 0:
+        raise ValueError(f"episodes: must be at least 0; got {episodes}")
     if max_steps < 1:
         raise ValueError(f"max_steps: must be at least 1; got {max_steps}; an episode has one step or more")
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)

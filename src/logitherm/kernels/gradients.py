@@ -36,13 +36,13 @@ def slopes(name: str, z: Array, p: Array, temperature: Array, entropy: Array) ->
     """Derivatives of a state function in the logits (shape of `z`) and in the temperature (batch shape)."""
     xp = namespace(z)
     t = temperature[..., None]
-    u = deviations(z, p, temperature)
-    heat = xp.sum(p * u**2, axis=-1)
     if name == "log_partition":
         mean = xp.sum(weighted(p, z), axis=-1)
         return over(p, t), -over(over(mean, temperature), temperature)
     if name == "free_energy":
         return -p, -entropy
+    u = deviations(z, p, temperature)
+    heat = xp.sum(p * u**2, axis=-1)
     if name == "mean_energy":
         return -p * (1 + u), heat
     if name == "entropy":
@@ -63,11 +63,13 @@ def softmax_forward(p: Array, u: Array, temperature: Array, dz: Array, dt: Array
     return xp.where(p > 0, change, xp.zeros_like(change)) if logarithm else p * change
 
 
-def softmax_backward(p: Array, u: Array, temperature: Array, grad: Array, logarithm: bool) -> tuple[Array, Array]:
-    """Gradients in the logits and the temperature from the gradient `grad` in p (or in log p)."""
+def softmax_backward(
+    p: Array, u: Array | None, temperature: Array, grad: Array, logarithm: bool
+) -> tuple[Array, Array | None]:
+    """Gradients in the logits and, if `u` is given, the temperature from the gradient `grad` in p (or in log p)."""
     xp = namespace(p)
     allowed = p > 0
     grad = xp.where(allowed, grad, xp.zeros_like(grad))
     share = grad if logarithm else p * grad
     dz = over(share - p * xp.sum(share, axis=-1, keepdims=True), temperature[..., None])
-    return dz, -over(xp.sum(share * u, axis=-1), temperature)
+    return dz, None if u is None else -over(xp.sum(share * u, axis=-1), temperature)

@@ -48,7 +48,7 @@ class _StateFunction(torch.autograd.Function):
         log_prior = prior[0] if ctx.has_prior else None
         p = softmax(z, temperature, log_prior, False)
         entropy = temperature
-        if ctx.name == "free_energy":
+        if ctx.name == "free_energy" and ctx.needs_input_grad[1]:
             entropy = state_function("entropy", z, temperature, log_prior, False)
         dz, dt = gradients.slopes(ctx.name, z, p, temperature, entropy)
         return grad[..., None] * dz, grad * dt, None, None, None
@@ -75,7 +75,7 @@ class _Softmax(torch.autograd.Function):
     def backward(ctx, grad):
         z, temperature, *prior = ctx.saved_tensors
         p = softmax(z, temperature, prior[0] if ctx.has_prior else None, False)
-        u = gradients.deviations(z, p, temperature)
+        u = gradients.deviations(z, p, temperature) if ctx.needs_input_grad[1] else None
         return *gradients.softmax_backward(p, u, temperature, grad, ctx.logarithm), None, None, None
 
     @staticmethod

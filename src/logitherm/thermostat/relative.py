@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from logitherm._array import Array, as_array, as_log_prior, namespace
+from logitherm._array import Array, as_array, as_log_prior, as_temperature, namespace
 from logitherm.kernels import state_function
 from logitherm.thermostat.setpoint import solve_temperature
 
@@ -16,7 +16,8 @@ class EntropyFraction:
     """The temperature at which the entropy is a fraction of the largest possible one, log of the allowed states.
 
     Between 0 (T = 0) and 1 (T = inf, uniform), for every row on its own: rows with fewer allowed states get less
-    entropy. Ties at the top that alone have more entropy are left at T = 0.
+    entropy. Ties at the top that alone have more entropy are left at T = 0. It is the entropy of softmax(logits / T)
+    without a prior; of a prior it minds only which states are forbidden.
 
     Attributes
     ----------
@@ -40,7 +41,8 @@ class EntropyFraction:
     def resolve(self, logits: Array, step: Any = None) -> Array:
         xp = namespace(logits)
         count = xp.sum(xp.astype(logits > -math.inf, logits.dtype), axis=-1)
-        return solve_temperature(logits, entropy=self.fraction * xp.log(count), out_of_range="limit")
+        fraction = as_temperature(self.fraction, logits, name="fraction")
+        return solve_temperature(logits, entropy=fraction * xp.log(count), out_of_range="limit")
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class RelativeToGap:
             others = xp.where(allowed & ~(first & (fall == 0)), fall, xp.full_like(fall, math.inf))
             gap = xp.min(others, axis=-1)
             gap = xp.where(gap < math.inf, gap, xp.zeros_like(gap))
-        return self.factor * gap
+        return as_temperature(self.factor, logits, name="factor") * gap
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class KLBudget:
         # log of the prior's mass on the allowed states: their entropy relative to it at T = inf
         weights = xp.where(logits > -math.inf, xp.zeros_like(logits) if q is None else q, -math.inf)
         mass = state_function("log_partition", weights, xp.ones_like(weights[..., 0]))
-        target = mass - self.kl
+        target = mass - as_temperature(self.kl, logits, name="kl")
         target = xp.maximum(target, xp.zeros_like(target)) if q is None else target  # entropies are not negative then
         return solve_temperature(logits, entropy=target, log_prior=q, out_of_range="limit")
 

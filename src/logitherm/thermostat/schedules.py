@@ -18,7 +18,7 @@ class Schedule(ABC):
 
     def at(self, step: Any) -> float:
         """Temperature at a step >= 0."""
-        if step is None or not step >= 0:
+        if step is None or math.prod(getattr(step, "shape", ())) != 1 or not step >= 0:
             raise ValueError(
                 f"step: must be a number >= 0 for a schedule; got {step}; or pass schedule.at(step) as the temperature"
             )
