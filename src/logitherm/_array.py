@@ -209,9 +209,8 @@ def as_temperature(
     """A temperature for every row of `z` (states last), in its dtype; objects with `resolve` are asked.
 
     A prior is told to those that have a method `under`, because what they hold is relative to it; to all others the
-    states that it forbids are forbidden. `usual` is for what
-    has no limits of T, and says which T is; what an object gives is for the caller to look at. `each` says what may
-    be given instead of one number.
+    states that it forbids are forbidden. `usual` is for what has no limits of T, and says which T is; what an object
+    gives is for the caller to look at. `each` says what may be given instead of one number.
     """
     asked = hasattr(temperature, "resolve")
     if asked:

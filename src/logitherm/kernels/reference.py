@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from logitherm._array import Array, namespace, silent, state_index
+from logitherm._array import Array, forbid, namespace, silent, state_index
 
 
 class Moments(NamedTuple):
@@ -45,10 +45,8 @@ def weighted(weights: Array, values: Array) -> Array:
 
 def allowed(z: Array, log_prior: Array | None) -> tuple[Array, Array]:
     """Logits that are -inf where the prior forbids a state, and their maximum (NaN, +inf, -inf for a bad row)."""
-    xp = namespace(z)
-    if log_prior is not None:
-        z = xp.where(log_prior == -math.inf, xp.full_like(z, -math.inf), z)
-    return z, xp.max(z, axis=-1, keepdims=True)
+    z = z if log_prior is None else forbid(z, log_prior)
+    return z, namespace(z).max(z, axis=-1, keepdims=True)
 
 
 @silent

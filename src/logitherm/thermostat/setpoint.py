@@ -15,6 +15,7 @@ from logitherm._array import (
     as_temperature,
     describe,
     first_true,
+    forbid,
     is_array,
     is_jax,
     is_torch,
@@ -121,7 +122,7 @@ def solve_temperature(
         _require_possible(name, goal)
     t0 = as_temperature(reference_temperature, z, check)
     if q is not None:
-        z = xp.where(q > -math.inf, z, xp.full_like(z, -math.inf))
+        z = forbid(z, q)
     if should_check(check, z):
         require_rows(xp.max(z, axis=-1))
     if name == "kl" and should_check(check, z, t0) and not bool(xp.all((t0 > 0) & (t0 < math.inf))):
