@@ -61,6 +61,9 @@ def episode(
     spread : "pooled" or "between"
         The temperature from the variance in all directions, or along those in which prototypes differ, which is right
         for embeddings that are not isotropic, within 15 % in simulations. By `covariance`, or the episode's residuals.
+        It does not mend rows that are far from Gaussian: with nine values in ten 0, as a rectifier leaves them, queries
+        wanted 0.5 to 1.3 times this T with 5 or 20 shots, 1.2 to 3.1 times by `covariance`, and 3.5 to 126 times with
+        one shot. `fit_temperature` on episodes of base classes tells.
     estimate : "empirical_bayes", "corrected" or "plug_in"
         "corrected": plain class means, T = 2 sigma^2 / reliability; "plug_in": plain class means, T = 2 sigma^2.
     check : bool, optional
@@ -192,7 +195,7 @@ def within(support: Tensor, means: Tensor, dims: Tensor, estimate: str, check: b
 def require_finite(values: Tensor, name: str, part: str) -> None:
     bad = ~torch.isfinite(values.detach())
     if bool(bad.any()):
-        raise ValueError(f"{name}: must be finite; {part} {first_true(bad)} has NaN or inf; mend it")
+        raise ValueError(f"{name}: must be finite; {part} {first_true(bad)} has NaN or inf, or too large values; mend it")
 
 
 def elsewhere(variance: Any, means: Tensor, name: str, check: bool | None) -> Tensor:

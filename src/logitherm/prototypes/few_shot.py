@@ -87,6 +87,8 @@ def prototype_logits(
 class FewShotHead(torch.nn.Module):
     """`prototype_logits` as a module; what is known of base classes is part of its state.
 
+    As buffers do, it loads into a head that was made with one of the same shape: `FewShotHead(variance=1.0)`.
+
     Parameters
     ----------
     temperature : None, number, tensor or Temperature
