@@ -277,3 +277,13 @@ def test_an_infinite_temperature_has_no_soft_target():
     model = BoltzmannDQN("MlpPolicy", CARTPOLE, temperature=SetPoint(entropy=5.0), target="soft", **TINY)
     with pytest.raises(ValueError, match=r"temperature: must be finite for a soft target.*got inf at step"):
         model.learn(60)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_values_that_are_not_finite_are_named(deterministic):
+    model = BoltzmannDQN("MlpPolicy", ACROBOT, **TINY)
+    bad = np.concatenate([STATE, np.full_like(STATE, np.nan)])
+    with pytest.raises(ValueError, match="Q: must be finite; state 1 of 2 has NaN or inf"):
+        model.predict(bad, deterministic=deterministic)
+    with pytest.raises(TypeError, match="observation: must be an array or a dict; got a tuple"):
+        model.predict((STATE, {}), deterministic=deterministic)

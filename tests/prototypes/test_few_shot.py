@@ -203,11 +203,11 @@ def test_bad_input(generator):
         episode(support[:1])
     with pytest.raises(ValueError, match="rows of a class must be finite and differ; episode 1 has zero variance"):
         episode(torch.stack([support, support[:, :1].expand_as(support)]))
-    with pytest.raises(ValueError, match="episode 0 has NaN or inf"):
+    with pytest.raises(ValueError, match="episode 0 has NaN, inf"):
         episode(support * torch.nan)
-    with pytest.raises(ValueError, match="support: must be finite; episode 0 has NaN or inf"):
+    with pytest.raises(ValueError, match="support: must be finite; episode 0 has NaN, inf"):
         episode(support[:, :1] * torch.inf, variance=1.0)
-    with pytest.raises(ValueError, match="queries: must be finite; row 3 has NaN or inf"):
+    with pytest.raises(ValueError, match="queries: must be finite; row 3 has NaN, inf"):
         prototype_logits(queries.index_fill(0, torch.tensor(3), torch.nan), support)
     with pytest.raises(TypeError, match="support: must be a floating tensor"):
         episode(support.long())

@@ -185,10 +185,13 @@ class BoltzmannDQN(DQN):
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Draw actions at the temperature, or take the best ones if `deterministic`."""
-        if deterministic:
-            return self.policy.predict(observation, state, episode_start, deterministic)
+        if isinstance(observation, tuple):
+            raise TypeError("observation: must be an array or a dict; got a tuple; pass env.reset()[0]")
         q = self.action_values(observation)
-        actions = self.boltzmann.sample(q, generator=self.generator, step=self.num_timesteps)
+        if deterministic:
+            actions = q.argmax(axis=1)
+        else:
+            actions = self.boltzmann.sample(q, generator=self.generator, step=self.num_timesteps)
         several = self.policy.is_vectorized_observation(observation)
         return (actions if several else actions.squeeze(axis=0)), state
 
@@ -213,7 +216,7 @@ class BoltzmannDQN(DQN):
             self._hold(_values(self.q_net, seen))
 
     def _backed_up(self, q: torch.Tensor) -> torch.Tensor:
-        values, policy = q.cpu().numpy(), self.boltzmann
+        values, policy = _finite(q.cpu().numpy()), self.boltzmann
         t = policy.resolve(values, step=self.num_timesteps)
         if self.target == "soft" and np.isinf(t).any():
             raise ValueError(
@@ -320,7 +323,17 @@ def _verdict_of_sac(model: SAC) -> EntropyTarget | None:
 
 def _values(network: torch.nn.Module, observations: Any) -> np.ndarray:
     with torch.no_grad():
-        return network(observations).cpu().numpy()
+        return _finite(network(observations).cpu().numpy())
+
+
+def _finite(q: np.ndarray) -> np.ndarray:
+    bad = ~np.isfinite(q).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"Q: must be finite; state {int(bad.argmax())} of {len(q)} has NaN or inf; look for rewards or states "
+            "that are not finite, or lower learning_rate"
+        )
+    return q
 
 
 def _require_temperature(temperature: Any) -> None:
