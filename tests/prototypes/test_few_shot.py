@@ -223,6 +223,10 @@ def test_bad_input(generator):
         prototype_logits(queries.expand(3, -1, -1), torch.stack([support, support]))
     with pytest.raises(ValueError, match="estimate: must be one of"):
         FewShotHead(estimate="bayes")
+    with pytest.raises(ValueError, match="variance: goes with spread='pooled' and no covariance"):
+        FewShotHead(variance=1.0, covariance=torch.eye(64))
+    with pytest.raises(ValueError, match=r"covariance: must have shape \(5, 5\); got shape \(4, 5\)"):
+        FewShotHead(covariance=torch.ones(4, 5))
     with pytest.raises(TypeError, match=r"support: cannot be a tensor of torch.func"):
         torch.vmap(episode)(torch.stack([support, support]))
     with pytest.raises(ValueError, match=r"queries: must have 64 features like the support"):

@@ -195,9 +195,7 @@ def within(support: Tensor, means: Tensor, dims: Tensor, estimate: str, check: b
 def require_finite(values: Tensor, name: str, part: str) -> None:
     bad = ~torch.isfinite(values.detach())
     if bool(bad.any()):
-        raise ValueError(
-            f"{name}: must be finite; {part} {first_true(bad)} has NaN or inf, or too large values; mend it"
-        )
+        raise ValueError(f"{name}: must be finite; {part} {first_true(bad)} has NaN, inf or too large values; mend it")
 
 
 def elsewhere(variance: Any, means: Tensor, name: str, check: bool | None) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from logitherm._array import as_temperature, describe, should_check
-from logitherm.prototypes.episodes import as_embeddings, episode, require_estimate, require_finite
+from logitherm.prototypes.episodes import as_embeddings, episode, require_estimate, require_finite, require_spread
 
 
 def prototype_logits(
@@ -124,9 +124,11 @@ class FewShotHead(torch.nn.Module):
     ) -> None:
         super().__init__()
         require_estimate(estimate, spread)
+        covariance = None if covariance is None else torch.as_tensor(covariance)
+        require_spread(spread, variance, covariance, 0 if covariance is None else covariance.shape[-1])
         self.temperature, self.spread, self.estimate = temperature, spread, estimate
         self.register_buffer("variance", None if variance is None else torch.as_tensor(variance).detach())
-        self.register_buffer("covariance", None if covariance is None else torch.as_tensor(covariance).detach())
+        self.register_buffer("covariance", None if covariance is None else covariance.detach())
 
     def forward(self, queries: Tensor, support: Tensor, step: Any = None) -> Tensor:
         return prototype_logits(
