@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from logitherm.thermostat import (
     SetPoint,
 )
 
+gymnasium = pytest.importorskip("gymnasium", reason="the integration is for Stable-Baselines3")
 sb3 = pytest.importorskip("stable_baselines3", reason="the integration is for Stable-Baselines3")
 from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 from stable_baselines3.common.logger import KVWriter, Logger  # noqa: E402
@@ -199,7 +201,7 @@ def test_dqn_is_read_as_well():
 
 def test_sac_is_read_without_a_change_to_its_run():
     def run(callback):
-        model = sb3.SAC("MlpPolicy", "Pendulum-v1", seed=0, batch_size=16, **TINY)
+        model = sb3.SAC("MlpPolicy", "Pendulum-v1", seed=0, batch_size=16, **deepcopy(TINY))
         records = recorded(model)
         model.learn(40, callback=callback)
         model.logger.dump(40)
@@ -214,7 +216,7 @@ def test_sac_is_read_without_a_change_to_its_run():
 
 
 def test_targets_that_do_not_bind_are_told_at_the_start():
-    model = sb3.SAC("MlpPolicy", "Pendulum-v1", target_entropy=2.0, **TINY)
+    model = sb3.SAC("MlpPolicy", "Pendulum-v1", target_entropy=2.0, **deepcopy(TINY))
     with pytest.warns(UserWarning, match=r"target_entropy: out of reach: .* at most 0\.693 nats.*grow without end"):
         model.learn(5, callback=TemperatureCallback())
 
@@ -238,6 +240,9 @@ def test_targets_that_do_not_bind_are_told_at_the_start():
         ({"target_entropy": -0.69}, ValueError, "target_entropy: never binds: .*give top_probability=0.9"),
         ({"target_entropy": 0.7}, ValueError, "target_entropy: out of reach: entropies of 2 actions are 0 to 0.693"),
         ({"target_entropy": 0.5, "top_probability": 0.9}, ValueError, "give one of them"),
+        ({"ent_coef": "auto"}, TypeError, "ent_coef: is temperature= here"),
+        ({"target_entropy": "auto"}, TypeError, "target_entropy: must be a number; got str 'auto'"),
+        ({"temperature": EntropyFraction}, TypeError, "temperature: .*got class EntropyFraction; call it"),
         ({"top_probability": 0.4}, ValueError, r"top_probability: must lie in \[1 / actions, 1\]"),
     ],
 )
@@ -247,7 +252,38 @@ def test_what_cannot_be_is_refused(options, error, message):
 
 
 def test_the_callback_knows_whom_it_can_read():
-    with pytest.raises(ValueError, match="every: must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="every: must be an integer of at least 1; got 0"):
         TemperatureCallback(every=0)
     with pytest.raises(TypeError, match="model: must be a DQN, BoltzmannDQN, DiscreteSAC or SAC; got PPO"):
         sb3.PPO("MlpPolicy", CARTPOLE, n_steps=8, batch_size=8, device="cpu").learn(8, callback=TemperatureCallback())
+
+
+def test_actions_that_do_not_count_from_0_are_refused():
+    env = gymnasium.make(CARTPOLE)
+    env.action_space = gymnasium.spaces.Discrete(2, start=1)
+    with pytest.raises(ValueError, match=r"env: actions must count from 0; got Discrete\(2, start=1\)"):
+        BoltzmannDQN("MlpPolicy", env, **TINY)
+
+
+def test_loading_may_give_another_target(tmp_path):
+    BoltzmannDQN("MlpPolicy", CARTPOLE, **TINY).save(tmp_path / "model")
+    load = partial(BoltzmannDQN.load, tmp_path / "model")
+    assert load().target_entropy == entropy_target(2, top_probability=0.9)
+    assert load(top_probability=0.7).target_entropy == entropy_target(2, top_probability=0.7)
+    assert load(target_entropy=0.5).target_entropy == 0.5
+
+
+def test_an_infinite_temperature_has_no_soft_target():
+    model = BoltzmannDQN("MlpPolicy", CARTPOLE, temperature=SetPoint(entropy=5.0), target="soft", **TINY)
+    with pytest.raises(ValueError, match=r"temperature: must be finite for a soft target.*got inf at step"):
+        model.learn(60)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_values_that_are_not_finite_are_named(deterministic):
+    model = BoltzmannDQN("MlpPolicy", ACROBOT, **TINY)
+    bad = np.concatenate([STATE, np.full_like(STATE, np.nan)])
+    with pytest.raises(ValueError, match="Q: must be finite; state 1 of 2 has NaN or inf"):
+        model.predict(bad, deterministic=deterministic)
+    with pytest.raises(TypeError, match="observation: must be an array or a dict; got a tuple"):
+        model.predict((STATE, {}), deterministic=deterministic)

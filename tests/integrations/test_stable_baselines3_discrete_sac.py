@@ -175,6 +175,8 @@ def test_what_cannot_be_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             DiscreteSAC("MlpPolicy", CARTPOLE, **TINY, **options)
+    with pytest.raises(TypeError, match="target: of soft actor-critic is soft"):
+        DiscreteSAC("MlpPolicy", CARTPOLE, target="max", **TINY)
 
 
 @pytest.mark.parametrize("name", ["stable_baselines3", "stable_baselines3_discrete_sac"])

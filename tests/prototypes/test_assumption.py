@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from scipy.stats import kstest
+from sklearn.pipeline import make_pipeline
 
 from logitherm import fit_temperature
 from logitherm.prototypes import PrototypeClassifier, check_assumption
@@ -96,3 +97,15 @@ def test_bad_input(rng):
         check_assumption(PrototypeClassifier(), X, y, folds=1)
     with pytest.raises(ValueError, match="X: must have a class with two rows to hold one out"):
         check_assumption(PrototypeClassifier(variance=1.0), X[:4], y[:4])
+
+
+def test_what_cannot_be_checked(rng):
+    X, y = drawn(rng)
+    for other in (make_pipeline(PrototypeClassifier()), PrototypeClassifier):
+        with pytest.raises(TypeError, match=r"classifier: must be a PrototypeClassifier; .*of a pipeline give"):
+            check_assumption(other, X, y)
+    with pytest.raises(ValueError, match="X: rows of a class must differ; got zero variance"):
+        check_assumption(PrototypeClassifier(variance=1.0), np.eye(4)[y], y)
+    with pytest.raises(ValueError, match="cannot be fitted with 1 of 4 rows held out: X: must have more rows"):
+        check_assumption(PrototypeClassifier(), X[:4], [0, 0, 1, 2])
+    assert check_assumption(PrototypeClassifier(), X, y, folds=np.int64(2)).n == len(y)

@@ -203,10 +203,32 @@ def test_bad_input(generator):
         episode(support[:1])
     with pytest.raises(ValueError, match="rows of a class must be finite and differ; episode 1 has zero variance"):
         episode(torch.stack([support, support[:, :1].expand_as(support)]))
-    with pytest.raises(ValueError, match="episode 0 has NaN or inf"):
+    with pytest.raises(ValueError, match="episode 0 has NaN, inf"):
         episode(support * torch.nan)
+    with pytest.raises(ValueError, match="support: must be finite; episode 0 has NaN, inf"):
+        episode(support[:, :1] * torch.inf, variance=1.0)
+    with pytest.raises(ValueError, match="queries: must be finite; row 3 has NaN, inf"):
+        prototype_logits(queries.index_fill(0, torch.tensor(3), torch.nan), support)
     with pytest.raises(TypeError, match="support: must be a floating tensor"):
         episode(support.long())
+    with pytest.raises(TypeError, match=r"support: must be a floating tensor; got a ndarray; take torch.as_tensor"):
+        episode(support.numpy())
+    with pytest.raises(TypeError, match="variance: must be a number or a tensor; got str"):
+        episode(support, variance="auto")
+    with pytest.raises(ValueError, match="covariance: must be positive and finite; got 0 as sigma"):
+        episode(support, covariance=torch.zeros(64, 64))
+    with pytest.raises(ValueError, match="covariance: must be finite; row 1 has NaN"):
+        episode(support, covariance=torch.eye(64).index_fill(0, torch.tensor(1), torch.nan), spread="between")
+    with pytest.raises(ValueError, match=r"queries: must broadcast against the episodes \(2,\)"):
+        prototype_logits(queries.expand(3, -1, -1), torch.stack([support, support]))
+    with pytest.raises(ValueError, match="estimate: must be one of"):
+        FewShotHead(estimate="bayes")
+    with pytest.raises(ValueError, match="variance: goes with spread='pooled' and no covariance"):
+        FewShotHead(variance=1.0, covariance=torch.eye(64))
+    with pytest.raises(ValueError, match=r"covariance: must have shape \(5, 5\); got shape \(4, 5\)"):
+        FewShotHead(covariance=torch.ones(4, 5))
+    with pytest.raises(TypeError, match=r"support: cannot be a tensor of torch.func"):
+        torch.vmap(episode)(torch.stack([support, support]))
     with pytest.raises(ValueError, match=r"queries: must have 64 features like the support"):
         prototype_logits(queries[:, :5], support)
     with pytest.raises(ValueError, match="estimate: must be one of empirical_bayes"):
@@ -227,3 +249,29 @@ def test_bad_input(generator):
         within_class_variance(queries, labels[:3])
     with pytest.raises(ValueError, match="labels: must name a class twice"):
         within_class_variance(queries[:3], torch.arange(3))
+
+
+@pytest.mark.parametrize("estimate", ["empirical_bayes", "corrected", "plug_in"])
+def test_dead_features_change_nothing(generator, estimate):
+    support, queries, _ = draw(generator, 2, sep=0.5)
+    dead = [torch.nn.functional.pad(x, (0, 64), value=3.0) for x in (queries, support)]
+    expected = prototype_logits(queries, support, estimate=estimate)
+    torch.testing.assert_close(prototype_logits(*dead, estimate=estimate), expected, rtol=1e-5, atol=1e-5)
+    found = PrototypeClassifier(estimate).fit(dead[1][0].flatten(0, 1).numpy(), np.arange(25) // 5)
+    assert episode(dead[1], estimate=estimate).temperature[0].item() == pytest.approx(found.temperature_, rel=1e-5)
+
+
+def test_equal_prototypes_leave_all_classes_alike():
+    z = prototype_logits(torch.ones(1, 8), torch.zeros(3, 1, 8), covariance=torch.eye(8), spread="between")
+    assert z.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_autocast_costs_no_digits(generator):
+    support, queries, labels = draw(generator)
+    covariance = within_class_covariance(queries, labels)
+    expected = prototype_logits(queries, support, covariance=covariance, spread="between")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(within_class_covariance(queries, labels), covariance)
+        torch.testing.assert_close(
+            prototype_logits(queries, support, covariance=covariance, spread="between"), expected
+        )

@@ -149,6 +149,14 @@ def test_a_constant_feature_changes_nothing(options):
 
 
 @pytest.mark.parametrize("options", COMBINED, ids="-".join)
+def test_a_feature_that_is_constant_only_in_the_fit_changes_nothing(options):
+    X, y = drawn()
+    fitted = made(*options).fit(np.c_[X, np.ones(len(X))], y)
+    p = fitted.predict_proba(np.c_[X, np.ones(len(X))])
+    np.testing.assert_allclose(fitted.predict_proba(np.c_[X, 30 * X[:, 0]]), p, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", COMBINED, ids="-".join)
 def test_names_of_classes_and_the_order_of_rows_do_not_matter(options):
     X, y = drawn()
     order = np.random.default_rng(1).permutation(len(y))
@@ -297,6 +305,7 @@ def test_bad_rows_are_named():
         ({"shrinkage": 1.5}, r"shrinkage: must be 'auto' or lie in \[0, 1\]; got 1.5"),
         ({"priors": "equal"}, "priors: must be 'empirical', 'uniform' or an array; got 'equal'"),
         ({"priors": [0.5, 0.6, 0.1]}, "priors: must be 3 probabilities that sum to 1"),
+        ({"priors": {"a": 0.5}}, "priors: must be 3 probabilities that sum to 1, in the order of classes_; got dict"),
         ({"variance": 0.0}, "variance: must be a positive number"),
         ({"variance": 1.0, "spread": "per_class"}, "variance: goes with covariance='isotropic'"),
         ({"estimate": "corrected", "spread": "per_class"}, "'corrected' corrects one temperature"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from numbers import Real
 from typing import Any
 
 try:
@@ -65,7 +66,8 @@ class BoltzmannDQN(DQN):
     Raises
     ------
     TypeError, ValueError
-        A temperature that is neither; a target that never binds, or is out of reach (`check_entropy_target`).
+        A temperature that is neither; a target that never binds, or is out of reach (`check_entropy_target`); actions
+        that do not count from 0; in training, an infinite T with a soft target.
 
     References
     ----------
@@ -100,6 +102,8 @@ class BoltzmannDQN(DQN):
         refused = sorted(name for name in kwargs if name.startswith("exploration_"))
         if refused:
             raise TypeError(f"{', '.join(refused)}: epsilon has no place beside a temperature; pass temperature=...")
+        if "ent_coef" in kwargs:
+            raise TypeError("ent_coef: is temperature= here, 'auto' or a number; its target is target_entropy=")
         if target not in TARGETS:
             raise ValueError(f"target: must be one of {', '.join(TARGETS)}; got {target!r}")
         if target_entropy is not None and top_probability is not None:
@@ -109,6 +113,7 @@ class BoltzmannDQN(DQN):
         self.top_probability = top_probability
         self.target = target
         self.held: float | None = None
+        self._sure: float | None = None  # the top probability that the target comes from
         super().__init__(policy, env, learning_rate, exploration_initial_eps=0.0, exploration_final_eps=0.0, **kwargs)
 
     def _setup_model(self) -> None:
@@ -118,11 +123,17 @@ class BoltzmannDQN(DQN):
 
     def _as_target(self) -> float:
         """The target entropy in nats, held to what so many actions can have."""
-        actions = int(self.action_space.n)  # type: ignore[attr-defined]
-        target = self.target_entropy
-        if target is None:
+        space: Any = self.action_space
+        if space.start != 0:
+            raise ValueError(f"env: actions must count from 0; got {space}; shift them in a wrapper")
+        actions, target = int(space.n), self.target_entropy
+        for name, value in (("target_entropy", target), ("top_probability", self.top_probability)):
+            if value is not None and not isinstance(value, Real):
+                raise TypeError(f"{name}: must be a number; got {describe(value)}; None is top_probability=0.9")
+        if target is None or self.top_probability != self._sure:  # another one, given to `load`
             sure = TOP_PROBABILITY if self.top_probability is None else self.top_probability
             target = entropy_target(actions, top_probability=sure)
+            self._sure = self.top_probability
         verdict = check_entropy_target(target, actions=actions)
         if verdict.verdict != "binds":
             raise ValueError(f"target_entropy: {verdict}; give top_probability={TOP_PROBABILITY} or the like")
@@ -174,10 +185,13 @@ class BoltzmannDQN(DQN):
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Draw actions at the temperature, or take the best ones if `deterministic`."""
-        if deterministic:
-            return self.policy.predict(observation, state, episode_start, deterministic)
+        if isinstance(observation, tuple):
+            raise TypeError("observation: must be an array or a dict; got a tuple; pass env.reset()[0]")
         q = self.action_values(observation)
-        actions = self.boltzmann.sample(q, generator=self.generator, step=self.num_timesteps)
+        if deterministic:
+            actions = q.argmax(axis=1)
+        else:
+            actions = self.boltzmann.sample(q, generator=self.generator, step=self.num_timesteps)
         several = self.policy.is_vectorized_observation(observation)
         return (actions if several else actions.squeeze(axis=0)), state
 
@@ -202,8 +216,13 @@ class BoltzmannDQN(DQN):
             self._hold(_values(self.q_net, seen))
 
     def _backed_up(self, q: torch.Tensor) -> torch.Tensor:
-        values, policy = q.cpu().numpy(), self.boltzmann
+        values, policy = _finite(q.cpu().numpy()), self.boltzmann
         t = policy.resolve(values, step=self.num_timesteps)
+        if self.target == "soft" and np.isinf(t).any():
+            raise ValueError(
+                "temperature: must be finite for a soft target, which is worth T times the entropy; got inf at step "
+                f"{self.num_timesteps} from {self.temperature!r}; a set point out of reach gives it"
+            )
         if self.target == "mellowmax":
             v = mellowmax(values, t)
         else:
@@ -242,8 +261,8 @@ class TemperatureCallback(BaseCallback):
 
     def __init__(self, *, every: int = 16, verbose: int = 0) -> None:
         super().__init__(verbose)
-        if every < 1:
-            raise ValueError(f"every: must be at least 1; got {every}; 16 is usual")
+        if not isinstance(every, int | np.integer) or every < 1:
+            raise ValueError(f"every: must be an integer of at least 1; got {every!r}; 16 is usual")
         self.every = every
         self.verdict: EntropyTarget | None = None
 
@@ -304,10 +323,22 @@ def _verdict_of_sac(model: SAC) -> EntropyTarget | None:
 
 def _values(network: torch.nn.Module, observations: Any) -> np.ndarray:
     with torch.no_grad():
-        return network(observations).cpu().numpy()
+        return _finite(network(observations).cpu().numpy())
+
+
+def _finite(q: np.ndarray) -> np.ndarray:
+    bad = ~np.isfinite(q).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"Q: must be finite; state {int(bad.argmax())} of {len(q)} has NaN or inf; look for rewards or states "
+            "that are not finite, or lower learning_rate"
+        )
+    return q
 
 
 def _require_temperature(temperature: Any) -> None:
+    if isinstance(temperature, type):
+        raise TypeError(f"temperature: must be a number or a Temperature; got class {temperature.__name__}; call it")
     if (isinstance(temperature, str) and temperature == "auto") or hasattr(temperature, "resolve"):
         return
     require_temperature(temperature)

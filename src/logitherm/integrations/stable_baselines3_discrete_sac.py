@@ -141,6 +141,8 @@ class DiscreteSAC(BoltzmannDQN):
     ) -> None:
         if entropy_reward not in REWARDS:
             raise ValueError(f"entropy_reward: must be one of {', '.join(REWARDS)}; got {entropy_reward!r}")
+        if "target" in kwargs:
+            raise TypeError("target: of soft actor-critic is soft; leave it out, or take BoltzmannDQN")
         if not bonus_limit > 0:
             raise ValueError(f"bonus_limit: must be above 0; got {bonus_limit}; inf is no limit")
         self.entropy_reward = entropy_reward

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_X_y
 
+from logitherm._array import describe
 from logitherm._json import plain
 from logitherm.prototypes.metric import fit_metric
 from logitherm.prototypes.moments import moments, row_squares
@@ -136,8 +137,9 @@ def check_assumption(classifier: Any, X: Any, y: Any, *, folds: int = 5, seed: i
 
     Raises
     ------
-    ValueError
-        No class with two rows; folds with too few rows to fit.
+    TypeError, ValueError
+        A classifier of another kind; no class with two rows; rows of every class all equal; folds with too few rows to
+        fit.
 
     References
     ----------
@@ -157,14 +159,21 @@ def check_assumption(classifier: Any, X: Any, y: Any, *, folds: int = 5, seed: i
     >>> wide.holds, round(wide.temperature, 2), round(wide.effective_dimension, 1)
     (False, 1.89, 8.1)
     """
-    if not isinstance(folds, int) or folds < 2:
+    if not hasattr(classifier, "logits") or isinstance(classifier, type):
+        raise TypeError(
+            f"classifier: must be a PrototypeClassifier; got {describe(classifier)}; of a pipeline give the last step, "
+            "and the rows that reach it"
+        )
+    if not isinstance(folds, int | np.integer) or folds < 2:
         raise ValueError(f"folds: must be an integer of at least 2; got {folds!r}; 5 is usual")
     X, y = check_X_y(X, y, dtype=[np.float64, np.float32], estimator=classifier)
     check_classification_targets(y)
     classes, labels = np.unique(y, return_inverse=True)
-    z, kept = held_out_logits(classifier, X, labels, folds, seed)
-    fit = fit_temperature(z, labels[kept])
     m = moments(X, labels, len(classes))
+    z, kept = held_out_logits(classifier, X, labels, int(folds), seed)
+    if not m.columns.any():
+        raise ValueError("X: rows of a class must differ; got zero variance within all classes; there is none to test")
+    fit = fit_temperature(z, labels[kept])
     u = fit_metric(m, classifier.covariance, classifier.shrinkage).apply(m.residuals().astype(np.float64))
     shape, effective = shape_test(u, m.degrees, m.dims, classifier.covariance)
     squares = np.bincount(labels, weights=row_squares(u), minlength=len(classes))
@@ -204,7 +213,12 @@ def held_out_logits(
     out = np.empty((len(labels), len(counts)))
     for i in np.unique(fold[fold >= 0]):
         held = fold == i
-        out[held] = clone(classifier).fit(X[~held], labels[~held]).logits(X[held])
+        try:
+            out[held] = clone(classifier).fit(X[~held], labels[~held]).logits(X[held])
+        except ValueError as error:
+            raise ValueError(
+                f"classifier: cannot be fitted with {held.sum()} of {len(X)} rows held out: {error}"
+            ) from error
     return out[fold >= 0], fold >= 0
 
 

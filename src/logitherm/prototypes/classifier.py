@@ -210,11 +210,14 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             return (
                 self.class_count_ / self.class_count_.sum() if self.priors == "empirical" else np.full(count, 1 / count)
             )
-        p = np.asarray(self.priors, dtype=np.float64)
+        try:
+            p = np.asarray(self.priors, dtype=np.float64)
+        except (TypeError, ValueError):
+            p = np.array(math.nan)
         if p.shape != (count,) or not (p >= 0).all() or not math.isclose(p.sum(), 1, abs_tol=1e-6):
             raise ValueError(
-                f"priors: must be {count} probabilities that sum to 1, in the order of classes_; got {describe(p)}, "
-                f"sum {p.sum():g}; 'empirical' takes those of the rows"
+                f"priors: must be {count} probabilities that sum to 1, in the order of classes_; got "
+                f"{describe(self.priors)}, sum {p.sum():g}; 'empirical' takes those of the rows"
             )
         return p
 

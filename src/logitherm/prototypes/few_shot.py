@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from logitherm._array import as_temperature, describe
-from logitherm.prototypes.episodes import as_embeddings, episode
+from logitherm._array import as_temperature, describe, should_check
+from logitherm.prototypes.episodes import as_embeddings, episode, require_estimate, require_finite, require_spread
 
 
 def prototype_logits(
@@ -30,8 +30,9 @@ def prototype_logits(
     queries : floating tensor, shape (..., queries, features)
     support : floating tensor, shape (..., ways, shots, features)
     temperature : None, number, tensor that broadcasts against (..., queries), or Temperature
-        On squared distances. None is the rule of `episode`. A `LearnableTemperature` on Gaussian clusters comes to
-        the rule; how far it ends from it elsewhere says how far they are from Gaussian.
+        On squared distances; that of an `episode` as `temperature[..., None]`. None is the rule of `episode`. A
+        `LearnableTemperature` on Gaussian clusters comes to the rule; how far it ends from it elsewhere says how far
+        they are from Gaussian.
     variance, covariance, spread, estimate, check
         As in `episode`.
     step
@@ -44,7 +45,7 @@ def prototype_logits(
     Raises
     ------
     TypeError, ValueError
-        As in `episode`; queries that do not fit the support; a temperature that is not positive.
+        As in `episode`; queries that do not fit the support, or are not finite; a temperature that is not positive.
 
     Examples
     --------
@@ -67,8 +68,17 @@ def prototype_logits(
         )
     dtype = torch.promote_types(x.dtype, found.prototypes.dtype)
     centre = found.prototypes.mean(-2, keepdim=True)
-    x, p = (x - centre).to(dtype), (found.prototypes - centre).to(dtype)
-    z = 2 * x @ p.mT - p.square().sum(-1)[..., None, :]
+    try:
+        x, p = (x - centre).to(dtype), (found.prototypes - centre).to(dtype)
+    except RuntimeError as error:
+        raise ValueError(
+            f"queries: must broadcast against the episodes {tuple(support.shape[:-3])}; got {describe(queries)}; "
+            "(..., queries, features)"
+        ) from error
+    with torch.autocast(x.device.type, enabled=False):
+        z = 2 * x @ p.mT - p.square().sum(-1)[..., None, :]
+    if should_check(check, z):
+        require_finite(z.sum(-1), "queries", "row")
     if temperature is None:
         return z / found.temperature[..., None, None]
     return z / as_temperature(temperature, z, check, step, usual="2 sigma^2")[..., None]
@@ -76,6 +86,8 @@ def prototype_logits(
 
 class FewShotHead(torch.nn.Module):
     """`prototype_logits` as a module; what is known of base classes is part of its state.
+
+    As buffers do, it loads into a head that was made with one of the same shape: `FewShotHead(variance=1.0)`.
 
     Parameters
     ----------
@@ -111,6 +123,9 @@ class FewShotHead(torch.nn.Module):
         estimate: str = "empirical_bayes",
     ) -> None:
         super().__init__()
+        require_estimate(estimate, spread)
+        covariance = None if covariance is None else torch.as_tensor(covariance)
+        require_spread(spread, variance, covariance, 0 if covariance is None else covariance.shape[-1])
         self.temperature, self.spread, self.estimate = temperature, spread, estimate
         self.register_buffer("variance", None if variance is None else torch.as_tensor(variance).detach())
         self.register_buffer("covariance", None if covariance is None else covariance.detach())
@@ -164,7 +179,8 @@ def within_class_covariance(features: Tensor, labels: Tensor) -> Tensor:
     [[2.0, 0.0], [0.0, 0.0]]
     """
     residuals, degrees = class_residuals(features, labels)
-    return residuals.mT @ residuals / degrees
+    with torch.autocast(residuals.device.type, enabled=False):
+        return residuals.mT @ residuals / degrees
 
 
 def class_residuals(features: Tensor, labels: Tensor) -> tuple[Tensor, int]:

@@ -35,8 +35,8 @@ class Metric:
 
 def fit_metric(m: Moments, covariance: str, shrinkage: str | float) -> Metric:
     """The coordinates for a kind of covariance."""
-    if covariance == "isotropic":
-        return Metric(None, None, m.squares, m.squares, None)
+    if covariance == "isotropic":  # a feature that is constant here may not be in rows to come
+        return Metric(None if m.varies.all() else m.varies.astype(float), None, m.squares, m.squares, None)
     if covariance == "diagonal":
         return diagonal(m)
     return whitened(m, shrinkage)

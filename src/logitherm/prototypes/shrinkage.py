@@ -58,23 +58,23 @@ def shrink_means(means: np.ndarray, noise: np.ndarray, dims: int) -> ShrunkMeans
     return ShrunkMeans(prototypes + centre, share, variance)
 
 
-def reliability(squares: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+def reliability(squares: np.ndarray, degrees: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
     """The reliability of means with equal noise, and its slope in `squares`; of any number of episodes at once.
 
     `squares` is the sum of squares of the means about their mean, over the noise of one mean in one dimension;
-    degrees = dims (classes - 1).
+    degrees = dims (classes - 1), one number or one an episode.
     """
     a = np.asarray(squares, dtype=np.float64)
-    if degrees <= 2:
-        return np.ones_like(a), np.zeros_like(a)
+    q = np.broadcast_to(np.asarray(degrees, dtype=np.float64), a.shape)
 
     def log_likelihood(ratio: np.ndarray) -> np.ndarray:
-        return -0.5 * degrees * np.log1p(ratio) - 0.5 * a[..., None] / (1 + ratio)
+        return -0.5 * q[..., None] * np.log1p(ratio) - 0.5 * a[..., None] / (1 + ratio)
 
     ratio, weight = posterior(log_likelihood, a.shape)
     noise = 1 / (1 + ratio)  # its share in a deviation: an exponential family in squares / 2
     kept = (weight * ratio * noise).sum(-1)
-    return kept, 0.5 * (weight * (noise - (1 - kept)[..., None]) ** 2).sum(-1)
+    slope = 0.5 * (weight * (noise - (1 - kept)[..., None]) ** 2).sum(-1)
+    return np.where(q <= 2, 1.0, kept), np.where(q <= 2, 0.0, slope)
 
 
 def posterior(
