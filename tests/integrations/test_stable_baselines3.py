@@ -28,7 +28,8 @@ sb3 = pytest.importorskip("stable_baselines3", reason="the integration is for St
 from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 from stable_baselines3.common.logger import KVWriter, Logger  # noqa: E402
 
-from logitherm.integrations.stable_baselines3 import BoltzmannDQN, TemperatureCallback  # noqa: E402
+from logitherm.integrations.stable_baselines3 import BoltzmannDQN  # noqa: E402
+from logitherm.integrations.stable_baselines3_callback import TemperatureCallback  # noqa: E402
 
 CARTPOLE, ACROBOT = "CartPole-v1", "Acrobot-v1"
 TINY = {"policy_kwargs": {"net_arch": [16]}, "device": "cpu", "buffer_size": 2000, "learning_starts": 20}

@@ -18,7 +18,7 @@ pytest.importorskip("stable_baselines3", reason="the integration is for Stable-B
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 
-from logitherm.integrations.stable_baselines3 import TemperatureCallback
+from logitherm.integrations.stable_baselines3_callback import TemperatureCallback
 from logitherm.integrations.stable_baselines3_discrete_sac import DiscreteSAC
 
 CARTPOLE = "CartPole-v1"
