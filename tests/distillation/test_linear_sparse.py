@@ -143,4 +143,4 @@ def test_memory_is_that_of_a_block():
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     command = [sys.executable, "-c", MEMORY]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
-    assert float(done.stdout) < 80
+    assert float(done.stdout) < 100
