@@ -18,7 +18,7 @@ from typing import Any
 
 import running
 
-NAMES = ("forward pass", "hook", "monitor", "report", "report, all")  # queries: 512, as by default, or all
+NAMES = ("forward pass", "hook", "monitor", "report", "report, all")  # queries: as many as by default, or all
 
 
 def main() -> None:

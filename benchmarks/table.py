@@ -313,7 +313,7 @@ def attention_report(results: dict[str, Any]) -> str:
         "",
         "124 million parameters, PyTorch's fused attention in float32, one text; medians of "
         f"{results['rounds']} rounds on {results['threads']} threads of a busy machine. All run the same forward pass; "
-        "the overhead is that over it in the same round. By default 512 queries are looked at.",
+        "the overhead is that over it in the same round. By default 256 queries are looked at.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -66,7 +66,7 @@ def command() -> None:
         "--queries",
         type=click.IntRange(1),
         metavar="N",
-        default=512,
+        default=256,
         show_default=True,
         help="Of longer blocks so many tokens, evenly spread, are looked at.",
     ),

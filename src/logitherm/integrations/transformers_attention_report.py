@@ -37,7 +37,7 @@ def attention_report(
     nearly: float = 0.9,
     drift: float = 0.03,
     least_keys: int = 8,
-    queries: int | None = 512,
+    queries: int | None = 256,
     tell: Callable[[int], None] | None = None,
 ) -> AttentionReport:
     """Entropy, support, top probability, heat capacity and first-key share of every head, and the heads that stand out.
