@@ -42,7 +42,13 @@ def require_fit(q: Array, k: Array, causal: bool) -> None:
             f"k: must have as many heads as q, {q.shape[-3]}, or a divisor of that; got {k.shape[-3]}; "
             "axes are (batch, heads, rows, width)"
         )
-    if causal and q.shape[-2] > k.shape[-2]:
+    if causal:
+        require_keys(q, k)
+
+
+def require_keys(q: Array, k: Array) -> None:
+    """Raise where the first queries of causal attention would see no key."""
+    if q.shape[-2] > k.shape[-2]:
         raise ValueError(
             f"causal: must have at least as many keys as queries; got {q.shape[-2]} queries and {k.shape[-2]} keys, of "
             "which the first queries would see none; pass the keys of the cache too"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from logitherm._array import as_temperature, describe, dtype_name, should_check
-from logitherm.attention.inputs import EACH
+from logitherm.attention.inputs import EACH, require_keys
 from logitherm.attention.rules import Queries
 from logitherm.attention.target import blocks_of_scores, target_temperature
 from logitherm.thermostat import SetPoint
@@ -200,11 +200,8 @@ def _require_fit(q: Any, k: Any, v: Any, mask: Any, causal: bool) -> None:
             f"mask: must broadcast against (batch, heads, queries, keys) = {pairs}; got {describe(mask)}; of padding, "
             "(batch, keys), it is mask[:, None, None]"
         )
-    if causal and q.shape[-2] > k.shape[-2]:
-        raise ValueError(
-            f"causal: must have at least as many keys as queries; got {q.shape[-2]} queries and {k.shape[-2]} keys; "
-            "pass those of the cache too"
-        )
+    if causal:
+        require_keys(q, k)
 
 
 def _broadcasts(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from logitherm._array import Array, as_log_prior, as_temperature, describe, namespace
 from logitherm.exploration.guard import as_values
-from logitherm.gibbs import free_energy
+from logitherm.gibbs import free_energy, log_partition
 from logitherm.thermostat import solve_temperature
 
 
@@ -156,5 +156,4 @@ def _prepare(values: Array, kl: float, log_prior: Array | None) -> tuple[Array, 
     if math.prod(z.shape[:-1]) == 0:
         raise ValueError(f"values: must hold at least one state; got {describe(values)}")
     q = as_log_prior(0.0 if log_prior is None else log_prior, z)
-    flat = xp.where(z > -math.inf, xp.zeros_like(z), z)
-    return z, q, -free_energy(flat, 1.0, log_prior=q)
+    return z, q, log_partition(xp.where(z > -math.inf, q, -math.inf))

@@ -62,5 +62,5 @@ def temperature_of_entropy(values: Sequence[float], entropy: float) -> float:
     from logitherm.kernels import cpu_thermostat
 
     z, out = read_only(np.array([values], dtype=np.float64)), np.empty((1, 4))
-    cpu_thermostat.roots(z, NO_PRIOR, read_only(np.array([entropy])), ONE, 0, EPS, out)
+    cpu_thermostat.roots(z, NO_PRIOR, read_only(np.array([entropy])), ONE, NUMBERS["entropy", None], EPS, out)
     return float(out[0, 0])
