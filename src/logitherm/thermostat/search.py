@@ -82,11 +82,11 @@ def search(problem: Problem, goal: Array) -> Answer:
     if not pooled and roots.on_cpu(z, log_prior, t0, goal):
         return Answer(*roots.roots(name, side, z, log_prior, t0, goal))
     xp = namespace(z)
-    pool: Callable[[Array], Array] = (lambda v: xp.mean(v)) if problem.pooled else (lambda v: v)
+    pool: Callable[[Array], Array] = (lambda v: xp.mean(v)) if pooled else (lambda v: v)
     wanted, _ = _turned(problem, goal, goal)
     cold, hot = xp.zeros_like(t0), xp.full_like(t0, math.inf)
-    if problem.name == "kl":
-        cold, hot = (t0, hot) if problem.side == "hot" else (cold, t0)
+    if name == "kl":
+        cold, hot = (t0, hot) if side == "hot" else (cold, t0)
     ends = tuple(pool(_quantity(problem, t)[0]) for t in (cold, hot))
     low, high = (_turned(problem, end, end)[0] for end in ends)
     inside = (wanted > low) & (wanted < high)
@@ -99,8 +99,8 @@ def search(problem: Problem, goal: Array) -> Answer:
         return value - sought, slope
 
     eps = float(xp.finfo(z.dtype).eps)
-    size = pool(_scale(z)) if problem.name == "mean_energy" else xp.ones_like(wanted)
-    tolerance = (2 if problem.name == "kl" else 4) * eps * xp.maximum(xp.abs(wanted), size)
+    size = pool(_scale(z)) if name == "mean_energy" else xp.ones_like(wanted)
+    tolerance = (2 if name == "kl" else 4) * eps * xp.maximum(xp.abs(wanted), size)
     root = find_root(residual, start, lower, upper, value_tolerance=tolerance, step_tolerance=0.25 * eps)
     t = xp.asarray(unit * exponential(root.x), dtype=z.dtype)
     t = xp.where(
