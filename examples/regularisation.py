@@ -9,14 +9,12 @@ ask for, and what the penalty allows. A network of three layers without biases, 
 Why: weight decay makes logits smaller, which is a temperature, and turns them, which is not. The first part can be had
 or undone by one number after training; what a strength is worth shows only once that number is set.
 
-    python examples/regularisation.py [--report page.html]
+    python examples/regularisation.py
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-from pathlib import Path
 
 import torch
 from sklearn.datasets import load_digits
@@ -24,7 +22,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from logitherm.gauge import (
-    RegularisationPath,
     head_difference,
     network_stationarity,
     regression_stationarity,
@@ -36,7 +33,7 @@ VALIDATION = 300
 DECAY, STEPS, SHOWN = 5e-3, 3000, (0, 30, 100, 300, 1000, 3000)
 
 
-def l2_path() -> RegularisationPath:
+def l2_path() -> None:
     """Fit every C, print the table, and say what is seen."""
     images, labels = load_digits(return_X_y=True)
     seen, unseen, known, hidden = train_test_split(images / 16.0, labels, test_size=0.5, random_state=0)
@@ -71,7 +68,6 @@ def l2_path() -> RegularisationPath:
         f"The weights at C = {strong.C:g} are {apart.temperature:.0f} times as hot as at C = {weak.C:g}, and "
         f"{apart.weight_angle:.0f} degrees away from them: no temperature makes one of the other."
     )
-    return path
 
 
 def balanced_network() -> None:
@@ -101,46 +97,10 @@ def balanced_network() -> None:
     print(f"\n{found.verdict}")
 
 
-def write_report(path: RegularisationPath, file: Path) -> None:
-    """The path as one page that needs no network: NLL before and after, and the temperature, against C."""
-    from plotly.subplots import make_subplots
-
-    from logitherm.report.figures import THEMES
-
-    theme = THEMES["light"]
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.14)
-    c = [point.strength for point in path.points]
-    for name, role, values in (
-        ("as they are", "before", [point.nll_before for point in path.points]),
-        ("with a temperature each", "after", [point.nll_after for point in path.points]),
-    ):
-        figure.add_scatter(
-            x=c, y=values, name=name, mode="lines+markers", line={"color": theme.line[role]}, row=1, col=1
-        )
-    best = f"{path.points[path.reference].strength:g}"
-    hot = [point.thermal.temperature for point in path.points]
-    figure.add_scatter(x=c, y=hot, mode="lines+markers", line={"color": theme.ink}, showlegend=False, row=1, col=2)
-    layout = {"showlegend": True, "legend": {"orientation": "h", "y": 1.12}, "margin": {"t": 60}}
-    figure.update_layout(**theme.layout(height=420) | layout)
-    figure.update_xaxes(**theme.axis("C", type="log"))
-    for column, title, ticks in (
-        (1, "NLL of rows not seen, nats", [0.1, 0.2, 0.5, 1, 2]),
-        (2, f"temperature as seen from C = {best}", [0.5, 1, 2, 5, 10, 20, 50]),
-    ):
-        figure.update_yaxes(**theme.axis(title, type="log", tickvals=ticks), col=column)
-    figure.write_html(file, include_plotlyjs=True)
-    print(f"\nWritten: {file}")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How much of regularisation is a temperature?")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the path as an HTML page")
-    options = parser.parse_args()
     torch.set_num_threads(1)  # so small a network gains nothing from more
-    path = l2_path()
+    l2_path()
     balanced_network()
-    if options.report is not None:
-        write_report(path, options.report)
 
 
 if __name__ == "__main__":
